@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remotemedia import Node, Pipeline, with_options
+from remotemedia import Node, Pipeline, execute_pipeline_with_input, with_options
 from remotemedia.exceptions import NodeError, NodeTimeoutError, SessionClosedError
 
 TIMEOUT_SECS = 20
@@ -122,6 +123,26 @@ def test_neighbours_of_one_stage_go_together(source):
     assert nodes[0].together > 1_000
 
 
+@SOURCES
+def test_most_items_of_a_run_go_together(source):
+    nodes = [with_options(Add(), placement="thread") for _ in range(2)]
+
+    outputs = asyncio.run(execute_pipeline_with_input(nodes, source(5_000)))
+
+    assert outputs == list(range(2, 5_002))
+    assert nodes[0].together > 2_500
+
+
+@SOURCES
+def test_a_run_that_fails_names_the_item(source):
+    nodes = [with_options(node, placement="thread") for node in (Filter(3), Fail({700}), Add())]
+
+    with pytest.raises(NodeError) as info:
+        asyncio.run(execute_pipeline_with_input(nodes, source(5_000)))
+
+    assert (info.value.node_id, info.value.item_index) == ("Fail_1", 700)
+
+
 @pytest.mark.parametrize("options", [{"enable_metrics": True}, {"queue_size": 1}, {"queue_size": 5}])
 @SOURCES
 def test_options_change_no_output(source, options):
@@ -149,16 +170,16 @@ def test_nothing_comes_out_of_a_filter_that_drops_all():
 class TestFailures:
     @settings(max_examples=60, deadline=None)
     @given(
-        count=st.integers(1, 600),
-        at=st.integers(0, 599),
+        sizes=st.tuples(st.integers(1, 600), st.integers(0, 599)),
         factor=st.integers(2, 5),
         place=st.integers(0, 3),
         source=st.sampled_from([a_list, a_generator]),
         before=st.integers(0, 100),
     )
     def test_the_error_names_the_item_and_follows_all_outputs_before_it(
-        self, count, at, factor, place, source, before
+        self, sizes, factor, place, source, before
     ):
+        count, at = sizes
         nodes = [Filter(factor), Add(), Filter(factor)]
         nodes.insert(place, Fail({at + 1 if place >= 2 else at}))
         expected = [item + 1 for item in range(count) if item % factor and (item + 1) % factor]
@@ -168,8 +189,7 @@ class TestFailures:
             assert list(session.map(range(10_000, 10_000 + before))) is not None
             outputs, index = [], None
             try:
-                for output in session.map(source(count)):
-                    outputs.append(output)
+                outputs.extend(session.map(source(count)))
             except NodeError as error:
                 index = error.item_index
             again = list(session.map([10_001]))
@@ -287,7 +307,9 @@ class TestSharing:
             return list(session.map(iter(items) if number % 2 else items)) == [item + 2 for item in items]
 
         def calls(number):
-            return all(session.call(number * 100_000 + item) == number * 100_000 + item + 2 for item in range(200))
+            return all(
+                session.call(number * 100_000 + item) == number * 100_000 + item + 2 for item in range(200)
+            )
 
         with on_thread(Add(), Add()).open() as session, ThreadPoolExecutor(8) as pool:
             done = [pool.submit(stream if number % 4 else calls, number) for number in range(16)]
@@ -376,4 +398,3 @@ class TestInterruption:
         assert info.value.node_id == "Block_1"
         # In the middle of a chunk the item is not known.
         assert info.value.item_index in {None, 1_999}
-

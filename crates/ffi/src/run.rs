@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{
-    Bulk, CLOSE_TIMEOUT, Caller, CancelFlag, Client, DEFAULT_QUEUE_SIZE, ErrorBudget, Failure, Fed, Feed, InlinePlan,
-    Metrics, Next, Outbox, Payload, Plan, RunError, Session, SessionSettings, Sink,
+    Bulk, CLOSE_TIMEOUT, Caller, CancelFlag, ChunkedStream, Client, DEFAULT_QUEUE_SIZE, ErrorBudget, Failure, Fed,
+    Feed, InlinePlan, Metrics, Next, Outbox, Payload, Plan, RunError, Session, SessionSettings, Sink,
 };
 
 use crate::asyncio::bridge::Bridge;
@@ -234,13 +234,9 @@ fn feed_session(
     let outbox = Arc::new(Outbox::new(DEFAULT_QUEUE_SIZE, None));
     let awaited = callers::current(py).and_then(|frames| CallerContext::awaited_by(py, frames));
     let (context, _awaited) = awaited.map_err(RunError::Feed)?;
-    let submit = |item| {
-        outbox.expect_input();
-        let caller = Caller { client: outbox.clone(), context: context.clone(), is_urgent: false, own_index: None };
-        session.submit_from(caller, item, None);
-    };
+    let mut inputs =
+        Inputs { session, outbox: &outbox, context: &context, chunks: ChunkedStream::new(session), given: 0 };
     let shows_progress = feed.shows_progress();
-    let mut given = 0_u64;
     let mut is_ended = session.has_source();
     if is_ended {
         let client: Arc<dyn Client<Object>> = outbox.clone();
@@ -249,39 +245,106 @@ fn feed_session(
         detach(py, || session.start_source(client, context, Box::new(move || expecting.expect_input())));
         outbox.end();
     }
+    let mut outputs = Vec::new();
     loop {
         if control.flag.is_set() {
             return Err(RunError::Cancelled);
         }
         if shows_progress {
-            feed.note_done(given.saturating_sub(outbox.load() as u64));
+            feed.note_done(inputs.given.saturating_sub(outbox.load() as u64));
         }
-        let has_room = !is_ended && outbox.load() < IN_FLIGHT;
-        if has_room {
-            // An input that is slow to come must not hold back the outputs of those before it.
-            match feed.next_within(SHORT_POLL_INTERVAL).map_err(RunError::Feed)? {
-                Fed::Item(item) => {
-                    given += 1;
-                    submit(Some(item));
-                }
-                Fed::Nothing => {}
-                Fed::End => {
-                    is_ended = true;
-                    // The end of input is on its way like an item.
-                    given += 1;
-                    submit(None);
-                    outbox.end();
-                }
+        let mut goes_on = false;
+        if !is_ended {
+            match inputs.bring(feed).map_err(RunError::Feed)? {
+                Brought::Some => goes_on = true,
+                Brought::None => {}
+                Brought::End => is_ended = true,
             }
         }
-        match detach(py, || outbox.next(if has_room && !is_ended { Duration::ZERO } else { POLL_INTERVAL })) {
-            Next::Output(output) => sink.accept(output).map_err(RunError::Sink)?,
+        let timeout = if goes_on { Duration::ZERO } else { POLL_INTERVAL };
+        match detach(py, || outbox.next_ready(timeout, &mut outputs)) {
+            Next::Output(first) => {
+                sink.accept(first).map_err(RunError::Sink)?;
+                outputs.drain(..).try_for_each(|output| sink.accept(output)).map_err(RunError::Sink)?;
+            }
             Next::Nothing => {}
             Next::End => return Ok(()),
             Next::Failed(error) => return Err(error),
         }
         // After an output too: they may come faster than this thread ever waits.
         py.check_signals().map_err(RunError::Feed)?;
+    }
+}
+
+/// The inputs of a run on their way into its session.
+struct Inputs<'a> {
+    session: &'a Session<Object>,
+    outbox: &'a Arc<Outbox<Object>>,
+    context: &'a CallerContext,
+    /// `None` if the stages take items one by one.
+    chunks: Option<ChunkedStream>,
+    given: u64,
+}
+
+/// What came of looking for inputs.
+enum Brought {
+    /// There may be more.
+    Some,
+    /// There is no room for more.
+    None,
+    End,
+}
+
+impl Inputs<'_> {
+    /// Put in what comes next, if there is room.
+    fn bring(&mut self, feed: &mut dyn Feed<Object>) -> PyResult<Brought> {
+        let load = self.outbox.load();
+        if let Some(chunks) = &self.chunks {
+            let limit = self.session.capacity();
+            let room = chunks.room(self.session, load, limit, feed.are_there(), false);
+            if room == 0 || load >= limit {
+                return Ok(Brought::None);
+            }
+            if feed.are_there()
+                && let Some(chunk) = feed.next_ready(room)
+            {
+                let items = Object::unpack(chunk?);
+                return Ok(if items.is_empty() { self.end() } else { self.put(items) });
+            }
+        } else if load >= IN_FLIGHT {
+            return Ok(Brought::None);
+        }
+        // An input that is slow to come must not hold back the outputs of those before it.
+        Ok(match feed.next_within(SHORT_POLL_INTERVAL)? {
+            Fed::Item(item) => self.put(vec![item]),
+            Fed::Nothing => Brought::Some,
+            Fed::End => self.end(),
+        })
+    }
+
+    fn put(&mut self, items: Vec<Object>) -> Brought {
+        self.given += items.len() as u64;
+        let left = match &mut self.chunks {
+            Some(chunks) => chunks.put(self.session, items, self.outbox, self.context.clone(), None).err(),
+            None => Some(items),
+        };
+        // These wait for room.
+        left.into_iter().flatten().for_each(|item| self.submit(Some(item)));
+        Brought::Some
+    }
+
+    fn end(&mut self) -> Brought {
+        // The end of input is on its way like an item.
+        self.given += 1;
+        self.submit(None);
+        self.outbox.end();
+        Brought::End
+    }
+
+    fn submit(&self, item: Option<Object>) {
+        self.outbox.expect_input();
+        let (client, context) = (self.outbox.clone(), self.context.clone());
+        self.session.submit_from(Caller { client, context, is_urgent: false, own_index: None }, item, None);
     }
 }
 

@@ -64,6 +64,10 @@ impl Feed<Object> for ListFeed {
     fn next_ready(&mut self, limit: usize) -> Option<PyResult<Object>> {
         self.next_chunk(limit)
     }
+
+    fn are_there(&self) -> bool {
+        true
+    }
 }
 
 struct IteratorFeed {

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
+use remotemedia_runtime::ChunkedStream;
 use remotemedia_runtime::locks::Mutex;
-use remotemedia_runtime::{ChunkedStream, Client, Session};
 
 use crate::attach::prepare_thread;
 use crate::convert::object::Object;
@@ -57,23 +57,24 @@ impl StreamFeed {
         let Some(mut state) = self.state.try_lock() else {
             return Err(PyValueError::new_err("another thread is already iterating over this stream"));
         };
-        let mut has_read = false;
+        let mut has_begun = false;
         loop {
             let load = stream.outbox.load();
-            let free = self.limit.saturating_sub(load);
-            if free == 0 || stream.outbox.is_held_up() || stream.outbox.is_ready() {
+            if load >= self.limit || stream.outbox.is_held_up() || stream.outbox.is_ready() {
                 return Ok(WAITS);
             }
-            let count = state.room(&stream.core.get().session).min(free);
-            if load > 0 && state.must_wait(count, !has_read && load > self.limit / 2) {
+            let session = &stream.core.get().session;
+            let State { chunks, are_there, .. } = &*state;
+            let room = chunks.as_ref().map(|chunks| chunks.room(session, load, self.limit, *are_there, has_begun));
+            if room == Some(0) {
                 return Ok(WAITS);
             }
-            has_read = true;
-            state.read(py, count.max(1))?;
+            has_begun = true;
+            state.read(py, room.unwrap_or(1))?;
             if state.left.is_empty() {
                 return Ok(IS_ENDED);
             }
-            if count > 0 && state.put(stream) {
+            if state.put(stream) {
                 continue;
             }
             // It waits for room, or the nodes run on this thread.
@@ -84,22 +85,6 @@ impl StreamFeed {
 }
 
 impl State {
-    /// Whether to wait for more room than there is for this many items: small chunks would come back as small ones, and never grow.
-    fn must_wait(&self, count: usize, is_more_than_half_full: bool) -> bool {
-        self.chunks.as_ref().is_some_and(|chunks| {
-            if self.are_there { count < chunks.size() } else { is_more_than_half_full && chunks.size() > 1 }
-        })
-    }
-
-    /// How many items can go in together now.
-    fn room(&self, session: &Session<Object>) -> usize {
-        match &self.chunks {
-            None => 0,
-            Some(_) if !self.are_there => 1,
-            Some(chunks) => chunks.room(session),
-        }
-    }
-
     /// Read items until so many are there.
     fn read(&mut self, py: Python<'_>, count: usize) -> PyResult<()> {
         while self.left.len() < count {
@@ -114,31 +99,16 @@ impl State {
     /// Put in what was read; returns whether there was room.
     fn put(&mut self, stream: &OutputStream) -> bool {
         let Some(chunks) = &mut self.chunks else { return false };
-        let session = &stream.core.get().session;
-        let count = self.left.len();
-        // Before they are in: they may be done at once.
-        stream.outbox.expect_inputs(count);
-        let mut items: Vec<Object> = self.left.drain(..).collect();
-        if let [_] = items[..]
-            && let Some(item) = items.pop()
-        {
-            match chunks.extend(session, item) {
-                Ok(()) => {
-                    stream.own_index(1);
-                    return true;
-                }
-                Err(item) => items.push(item),
-            }
-        }
+        let items: Vec<Object> = self.left.drain(..).collect();
+        let count = items.len() as u64;
         let own_index = stream.next_own_index();
-        match chunks.put(session, items, stream.outbox.clone(), stream.context(), own_index) {
+        match chunks.put(&stream.core.get().session, items, &stream.outbox, stream.context(), own_index) {
             Ok(()) => {
-                stream.own_index(count as u64);
+                stream.own_index(count);
                 true
             }
             Err(items) => {
                 self.left.extend(items);
-                stream.outbox.interrupted(count as u64);
                 false
             }
         }

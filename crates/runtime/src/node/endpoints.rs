@@ -40,6 +40,11 @@ pub trait Feed<P: Payload> {
         None
     }
 
+    /// Whether all items are there, so that [`Feed::next_ready`] gives them.
+    fn are_there(&self) -> bool {
+        false
+    }
+
     /// Whether this feed is notified of the progress of a run.
     fn shows_progress(&self) -> bool {
         false

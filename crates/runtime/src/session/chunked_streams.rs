@@ -12,6 +12,7 @@ use super::Session;
 use super::stages::shared::{Input, Submission};
 use crate::payload::Payload;
 use crate::session::queues::clients::Client;
+use crate::session::queues::outbox::Outbox;
 
 /// A chunk should take no longer in a stage: its first output waits for its last.
 const CHUNK_TIME: Duration = Duration::from_micros(200);
@@ -32,48 +33,68 @@ impl ChunkedStream {
         takes_chunks.then_some(Self { size: 1, last: None })
     }
 
-    /// How many items make the next chunk.
-    pub fn size(&self) -> usize {
-        self.size
+    /// How many items may be read now, if the stream has this `load` of at most `limit` (see [`Outbox::load`]); 0 if it is to wait for its
+    /// outputs. `are_there` says whether items are there already, so that reading them takes no time, and `has_begun` whether some were
+    /// read since the last output.
+    pub fn room<P: Payload>(
+        &self,
+        session: &Session<P>,
+        load: usize,
+        limit: usize,
+        are_there: bool,
+        has_begun: bool,
+    ) -> usize {
+        let free = limit.saturating_sub(load);
+        let room = self.size.min(session.core.room()).min(free);
+        // Small chunks would come back as small ones, and never grow.
+        let must_wait = if are_there { room < self.size } else { self.size > 1 && !has_begun && load > limit / 2 };
+        match (load, must_wait) {
+            (0, _) => room.max(1),
+            (_, true) => 0,
+            (_, false) if are_there => room,
+            (_, false) => free.min(1),
+        }
     }
 
-    /// How many items can be put in now; 0 if they have to wait.
-    pub fn room<P: Payload>(&self, session: &Session<P>) -> usize {
-        self.size.min(session.core.room())
-    }
-
-    /// Add an item to the chunk put in last, if that still waits for the first stage. Otherwise the item comes back.
-    pub fn extend<P: Payload>(&self, session: &Session<P>, item: P) -> Result<(), P> {
-        let core = &session.core;
-        let Some(last) = self.last.filter(|_| core.admission_queue.is_empty() && core.in_flight.len() < core.window)
-        else {
-            return Err(item);
-        };
-        let entry = core.stages.iter().find_map(|stage| Some((stage, stage.entry?)));
-        let Some((stage, place)) = entry else { return Err(item) };
-        stage.inbox.extend(last, place, item, self.size, || core.in_flight.extend(last))
-    }
-
-    /// Put items in, unless there is no room for them: then they come back.
+    /// Put items in, unless there is no room for them: then they come back. A single one joins the chunk put in last, if that still waits.
     pub fn put<P: Payload>(
         &mut self,
         session: &Session<P>,
         items: Vec<P>,
-        client: Arc<dyn Client<P>>,
+        outbox: &Arc<Outbox<P>>,
         context: P::Context,
         own_index: Option<u64>,
     ) -> Result<(), Vec<P>> {
-        let input = Input::Chunk(items);
-        let submission = Submission { input, client, context, is_urgent: false, own_index, admitted: None };
-        match session.core.submit_chunk(submission) {
-            Ok(input) => {
-                self.last = Some(input);
-                self.size = self.next_size(session);
-                Ok(())
-            }
-            Err(Submission { input: Input::Chunk(items), .. }) => Err(items),
-            Err(_) => Err(Vec::new()),
+        let count = items.len();
+        // Before they are in: they may be done at once.
+        outbox.expect_inputs(count);
+        let items = self.extend(session, items).or_else(|items| {
+            let (input, client) = (Input::Chunk(items), Arc::clone(outbox) as Arc<dyn Client<P>>);
+            let submission = Submission { input, client, context, is_urgent: false, own_index, admitted: None };
+            let refused = match session.core.submit_chunk(submission) {
+                Ok(input) => {
+                    self.last = Some(input);
+                    self.size = self.next_size(session);
+                    return Ok(());
+                }
+                Err(refused) => refused,
+            };
+            if let Input::Chunk(items) = refused.input { Err(items) } else { Ok(()) }
+        });
+        if items.is_err() {
+            outbox.interrupted(count as u64);
         }
+        items
+    }
+
+    /// Add a single item to the chunk put in last, if that still waits for the first stage. Otherwise it comes back.
+    fn extend<P: Payload>(&self, session: &Session<P>, mut items: Vec<P>) -> Result<(), Vec<P>> {
+        let core = &session.core;
+        let may_join = items.len() == 1 && core.admission_queue.is_empty() && core.in_flight.len() < core.window;
+        let entry = core.stages.iter().find_map(|stage| Some((stage, stage.entry?)));
+        let (Some(last), Some((stage, place))) = (self.last.filter(|_| may_join), entry) else { return Err(items) };
+        let Some(item) = items.pop() else { return Ok(()) };
+        stage.inbox.extend(last, place, item, self.size, || core.in_flight.extend(last)).map_err(|item| vec![item])
     }
 
     /// As many as all stages take in the time for a chunk, but at most twice as many as the last time.
