@@ -267,7 +267,8 @@ fn feed_session(
                 sink.accept(first).map_err(RunError::Sink)?;
                 outputs.drain(..).try_for_each(|output| sink.accept(output)).map_err(RunError::Sink)?;
             }
-            Next::Nothing => {}
+            Next::Nothing if goes_on => {}
+            Next::Nothing => control.bridge.pause_chunks(py).map_err(RunError::Feed)?,
             Next::End => return Ok(()),
             Next::Failed(error) => return Err(error),
         }

@@ -56,6 +56,12 @@ impl Bridge {
         chunks.iter().try_for_each(|chunk| chunk.cut(py, is_meant))
     }
 
+    /// Let what the chunks in work have done go on, and take their other items one by one: they take longer than expected.
+    pub(crate) fn pause_chunks(&self, py: Python<'_>) -> PyResult<()> {
+        let chunks = self.chunks.lock().clone();
+        chunks.iter().try_for_each(|chunk| chunk.pause(py))
+    }
+
     /// The way to the caller's loop.
     pub(crate) fn mailbox(&self) -> Option<&Arc<Mailbox>> {
         self.mailbox.as_ref()

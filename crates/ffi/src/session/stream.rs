@@ -284,6 +284,9 @@ impl OutputStream {
             found = detach(py, || next(&self.outbox, timeout));
         }
         if matches!(found, Next::Nothing) {
+            if !timeout.is_zero() {
+                core.bridge.pause_chunks(py)?;
+            }
             core.check_not_left(py)?;
             py.check_signals()?;
         }

@@ -17,6 +17,9 @@ use crate::session::queues::outbox::Outbox;
 /// A chunk should take no longer in a stage: its first output waits for its last.
 const CHUNK_TIME: Duration = Duration::from_micros(200);
 
+/// The most items in a chunk while it is not known how long they take in each stage.
+const LARGEST_BEFORE_KNOWN: usize = 8;
+
 /// A stream that puts chunks in.
 #[derive(Debug)]
 pub struct ChunkedStream {
@@ -100,12 +103,16 @@ impl ChunkedStream {
     /// As many as all stages take in the time for a chunk, but at most twice as many as the last time.
     fn next_size<P: Payload>(&self, session: &Session<P>) -> usize {
         let nanos = |stage: &super::stages::stage::Stage<P>| stage.item_nanos.load(Ordering::Relaxed);
-        if session.core.stages.iter().any(|stage| nanos(stage) == 0) {
-            return 1;
-        }
+        let is_known = |stage| nanos(stage) > 0;
+        let largest = match session.core.stages.iter().position(|stage| !is_known(stage)) {
+            None => session.core.largest_chunk,
+            Some(0) => 1,
+            // No item has come as far.
+            Some(_) => session.core.largest_chunk.min(LARGEST_BEFORE_KNOWN),
+        };
         let slowest = session.core.stages.iter().map(nanos).max().unwrap_or(1).max(1);
         let fitting = CHUNK_TIME.as_nanos() / u128::from(slowest);
         let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
-        fitting.min(2 * self.size).clamp(1, session.core.largest_chunk)
+        fitting.min(2 * self.size).clamp(1, largest)
     }
 }

@@ -146,12 +146,17 @@ impl Chain {
             Ok(items) => items,
             Err(error) => return BulkOutcome::new(0, BulkEnd::Fault(0, error)),
         };
+        if self.gives_positions {
+            self.current.read_from(&items);
+        }
         let start = outputs.len();
         if let Some(timing) = &kernel.timing {
             timing.node(0).start();
         }
         let outcome = kernel.function.bind(py).call1((&items, &outputs));
         let is_aligned = self.gives_positions;
+        // Items may have been taken back.
+        let length = if is_aligned { chunk.len() } else { length };
         let dropped = if kernel.leaves_none && !is_aligned { drop_empty(&outputs, start) } else { Ok(()) };
         let accepted = dropped.and_then(|()| match self.collected {
             Some(_) => Ok(()),
@@ -299,8 +304,17 @@ impl Bulk<Object> for Chain {
             {
                 return BulkOutcome::new(0, BulkEnd::Fault(0, error));
             }
-            let outcome = self.run_chunk(py, kernel, &chunk, sink);
-            self.current.end();
+            let mut outcome = self.run_chunk(py, kernel, &chunk, sink);
+            if let Some(rest) = self.current.end().map(|rest| rest.into_bound(py)) {
+                match &mut outcome.end {
+                    BulkEnd::Done => outcome.end = BulkEnd::Paused(Object(rest.into_any().unbind())),
+                    BulkEnd::Unfinished { rest: left, .. } => {
+                        left.extend(rest.iter().map(|item| Object(item.unbind())));
+                    }
+                    // What comes after a failure is not taken.
+                    _ => {}
+                }
+            }
             outcome
         })
     }

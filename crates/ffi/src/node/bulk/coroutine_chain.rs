@@ -165,7 +165,7 @@ impl Bulk<Object> for CoroutineChain {
                 return BulkOutcome::new(0, BulkEnd::Done);
             }
             let outcome = self.current.begin(&chunk, thread_id(), None).and_then(|()| self.cross(&chunk, sink));
-            self.current.end();
+            drop(self.current.end());
             outcome.unwrap_or_else(|error| BulkOutcome::new(0, BulkEnd::Fault(0, error)))
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyIterator, PyList};
 use remotemedia_runtime::locks::Mutex;
 
 /// The current chunk. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
@@ -19,6 +19,10 @@ enum Chunk {
         items: Py<PyList>,
         /// The thread that works on it.
         thread: u64,
+        /// What the kernel reads the items from, if the rest may be taken back.
+        iterator: Option<Py<PyIterator>>,
+        /// What was taken back.
+        rest: Option<Py<PyList>>,
         /// The cell of the kernel whose contents end its loops over generators.
         stop: Option<Py<PyAny>>,
     },
@@ -34,16 +38,43 @@ impl CurrentChunk {
             drop(current);
             return chunk.call_method0("clear").map(drop);
         }
-        *current = Chunk::UnderWay { items: chunk.clone().unbind(), thread, stop };
+        *current = Chunk::UnderWay { items: chunk.clone().unbind(), thread, iterator: None, rest: None, stop };
         Ok(())
     }
 
-    pub(super) fn end(&self) {
-        let mut current = self.0.lock();
-        if matches!(*current, Chunk::UnderWay { .. }) {
-            // The engine holds the list and the cell still, so no Python code runs here.
-            *current = Chunk::None;
+    /// The kernel reads the items from here; those that it has not read may be taken back by [`CurrentChunk::pause`].
+    pub(super) fn read_from(&self, reader: &Bound<'_, PyIterator>) {
+        if let Chunk::UnderWay { iterator, .. } = &mut *self.0.lock() {
+            *iterator = Some(reader.clone().unbind());
         }
+    }
+
+    /// The kernel has returned. Returns what was taken back.
+    pub(super) fn end(&self) -> Option<Py<PyList>> {
+        let mut current = self.0.lock();
+        if matches!(*current, Chunk::Refused) {
+            return None;
+        }
+        // The engine holds the list and the cell still, so no Python code runs here.
+        match std::mem::take(&mut *current) {
+            Chunk::UnderWay { rest, .. } => rest,
+            Chunk::None | Chunk::Refused => None,
+        }
+    }
+
+    /// Take back the items that have not been started: the chunk takes its time, and what is done is to go on.
+    pub(crate) fn pause(&self, py: Python<'_>) -> PyResult<()> {
+        let mut current = self.0.lock();
+        let Chunk::UnderWay { items, iterator: Some(iterator), rest, .. } = &mut *current else { return Ok(()) };
+        let items = items.bind(py);
+        let unread: usize = iterator.bind(py).call_method0("__length_hint__")?.extract()?;
+        let length = items.len();
+        let read = length.saturating_sub(unread);
+        if unread > 0 && rest.is_none() {
+            *rest = Some(items.get_slice(read, length).unbind());
+            items.del_slice(read, length)?;
+        }
+        Ok(())
     }
 
     /// Take the items away that have not been started in this chunk, if it `is_meant`. That is called with the thread that works on it,

@@ -1,5 +1,9 @@
 //! Taking the items of a chunk through all nodes of a stage in one call.
 
+use std::time::Duration;
+
+use quanta::Instant;
+
 use crate::execution::machine::{Machine, Stop};
 use crate::layout::Route;
 use crate::node::bulk::{Bulk, BulkEnd};
@@ -10,6 +14,9 @@ use crate::phase::Phase;
 
 /// Fewer are not worth compiling the nodes.
 const FEWEST_ITEMS: usize = 8;
+
+/// After so long, what is done goes on before the next item is taken by itself.
+const LONG_TIME: Duration = Duration::from_millis(1);
 
 /// The call for many items.
 #[derive(Default)]
@@ -39,13 +46,17 @@ impl<P: Payload> Machine<P> {
         self.progress.enter(0, places.input);
         let outcome = bulk.run(chunk, &mut AtPlaces { sink, places });
         self.progress.leave();
-        if matches!(outcome.end, BulkEnd::Done | BulkEnd::Fault(..)) {
+        if matches!(outcome.end, BulkEnd::Done | BulkEnd::Paused(_) | BulkEnd::Fault(..)) {
             self.bulk = ForChunks::There(bulk);
         }
         let taken = outcome.taken;
         self.input = places.number(taken.saturating_sub(1));
         sink.begin_item(places.position(taken.saturating_sub(1)) as usize);
-        self.settle(outcome, sink, &mut places.from(taken)).map(drop)
+        let (_, rest) = self.settle(outcome, sink, &mut places.from(taken))?;
+        let Some(rest) = rest else { return Ok(()) };
+        // The items take longer than expected: what is done does not wait for the others.
+        sink.before_wait();
+        self.take_all(P::unpack(rest), sink, &mut places.from(taken)).map(drop)
     }
 
     /// The call for many items. It must be put back to be used again.
@@ -96,8 +107,12 @@ impl Places<'_> {
 
     /// Announces the items from this one on, one with each call.
     fn from<P: Payload>(&self, index: usize) -> impl FnMut(&mut Machine<P>, &mut dyn Sink<P>) {
-        let mut index = index;
+        let (mut index, mut since) = (index, Instant::now());
         move |machine, sink| {
+            if since.elapsed() > LONG_TIME {
+                sink.before_wait();
+                since = Instant::now();
+            }
             machine.input = self.number(index);
             sink.begin_item(self.position(index) as usize);
             index += 1;
