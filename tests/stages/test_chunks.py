@@ -426,3 +426,65 @@ class TestInterruption:
         assert info.value.node_id == "Block_1"
         # In the middle of a chunk the item is not known.
         assert info.value.item_index in {None, 1_999}
+
+
+class TestBatches:
+    """Batches have the sizes that they have without chunks."""
+
+    class Collect(Node):
+        """Adds one to each item of a batch, drops the multiples of a number, and fails at some items."""
+
+        def __init__(self, factor=10_000, failing=()):
+            super().__init__()
+            self.factor, self.failing = factor, set(failing)
+            self.sizes = []
+
+        def process(self, batch):
+            self.sizes.append(len(batch))
+            if self.failing & set(batch):
+                raise ValueError(batch)
+            return [None if item % self.factor == 0 else item + 1 for item in batch]
+
+    @SOURCES
+    @pytest.mark.parametrize("size", [2, 32, 50, 100])
+    def test_batches_are_full_but_the_last(self, source, size):
+        node = self.Collect()
+
+        with Pipeline([with_options(node, batch=size)]).open() as session:
+            assert list(session.map(source(1_234))) == [item + 1 for item in range(1_234) if item]
+
+        assert node.sizes == [size] * (1_234 // size) + [1_234 % size] * bool(1_234 % size)
+
+    @settings(max_examples=40, deadline=None)
+    @given(
+        count=st.integers(1, 400),
+        at=st.integers(0, 399),
+        size=st.sampled_from([2, 3, 16, 32, 64]),
+        factor=st.integers(2, 5),
+        source=st.sampled_from([a_list, a_generator]),
+    )
+    def test_all_before_a_batch_that_fails_come_out(self, count, at, size, factor, source):
+        nodes = [
+            with_options(self.Collect(factor, [at]), batch=size),
+            with_options(Add(), placement="thread"),
+        ]
+        outputs, index = [], None
+
+        with Pipeline(nodes).open() as session:
+            try:
+                outputs.extend(session.map(source(count)))
+            except NodeError as error:
+                index = error.item_index
+
+        first = at // size * size if at < count else count
+        assert outputs == [item + 2 for item in range(first) if item % factor]
+        assert index == (first if at < count else None)
+
+    def test_a_batch_that_waits_is_full_after_the_next_items(self):
+        node = self.Collect()
+
+        with Pipeline([with_options(node, batch=8)]).open() as session:
+            for _ in range(3):
+                assert list(session.map(list(range(1, 21)))) == list(range(2, 22))
+
+        assert node.sizes == [8, 8, 4] * 3

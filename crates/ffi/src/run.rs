@@ -234,8 +234,13 @@ fn feed_session(
     let outbox = Arc::new(Outbox::new(DEFAULT_QUEUE_SIZE, None));
     let awaited = callers::current(py).and_then(|frames| CallerContext::awaited_by(py, frames));
     let (context, _awaited) = awaited.map_err(RunError::Feed)?;
-    let mut inputs =
-        Inputs { session, outbox: &outbox, context: &context, chunks: ChunkedStream::new(session), given: 0 };
+    let mut inputs = Inputs {
+        session,
+        outbox: &outbox,
+        context: &context,
+        chunks: ChunkedStream::new(session, feed.are_there()),
+        given: 0,
+    };
     let shows_progress = feed.shows_progress();
     let mut is_ended = session.has_source();
     if is_ended {
@@ -302,7 +307,7 @@ impl Inputs<'_> {
         let load = self.outbox.load();
         if let Some(chunks) = &self.chunks {
             let limit = self.session.capacity();
-            let room = chunks.room(self.session, load, limit, feed.are_there(), false);
+            let room = chunks.room(self.session, load, limit, false);
             if room == 0 || load >= limit {
                 return Ok(Brought::None);
             }

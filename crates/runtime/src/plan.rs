@@ -19,6 +19,15 @@ use crate::suggest::did_you_mean;
 /// The most items of a stream that pass through the stages together.
 const LARGEST_CHUNK: usize = 64;
 
+/// How many items pass through the stages together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkSizes {
+    /// The number is a multiple of this one.
+    pub step: usize,
+    /// The largest number.
+    pub largest: usize,
+}
+
 /// A node as a pipeline describes it.
 #[derive(Clone, Debug)]
 pub struct NodeSpec {
@@ -183,17 +192,22 @@ impl Plan {
         self.stages.iter().map(|stage| stage.capacity(queue_size)).sum()
     }
 
-    /// The most items of a stream that pass through the stages together; 1 where each goes by itself. `queue_size` is for the stages that
-    /// don't say.
-    pub fn largest_chunk(&self, queue_size: usize) -> usize {
-        let goes_in_order = |stage: &Stage| !stage.is_parallel() && stage.options.when_full == WhenFull::Wait;
+    /// How many items of a stream pass through the stages together, if they do. `queue_size` is for the stages that don't say.
+    pub fn chunks(&self, queue_size: usize) -> Option<ChunkSizes> {
+        let (first, others) = self.stages.split_first()?;
         // A limit is for the call of one item.
         let is_unlimited = |node: &PlanNode| node.options.timeout.is_none();
-        if !self.is_chain() || !self.stages.iter().all(goes_in_order) || !self.nodes.iter().all(is_unlimited) {
-            return 1;
+        let goes_in_order = |stage: &Stage| !stage.is_parallel() && stage.options.when_full == WhenFull::Wait;
+        let takes_batches = first.takes_batches_in_order() && first.options.when_full == WhenFull::Wait;
+        let are_in_order = (goes_in_order(first) || takes_batches) && others.iter().all(goes_in_order);
+        if !self.is_chain() || !are_in_order || !self.nodes.iter().all(is_unlimited) {
+            return None;
         }
-        let smallest = self.stages.iter().map(|stage| stage.options.queue_size.unwrap_or(queue_size)).min();
-        smallest.map_or(1, |smallest| smallest.clamp(1, LARGEST_CHUNK))
+        let smallest = self.stages.iter().map(|stage| stage.options.queue_size.unwrap_or(queue_size)).min()?;
+        // Batches that are not full would have to wait for others.
+        let step = first.options.batch.map_or(1, |batch| batch.size);
+        let largest = smallest.min(LARGEST_CHUNK) / step * step;
+        (largest > 1).then_some(ChunkSizes { step, largest })
     }
 
     /// Whether the nodes form one line without a branch, a merge or a join.

@@ -29,8 +29,6 @@ pub(crate) struct StreamFeed {
 
 struct State {
     items: Py<PyIterator>,
-    /// Whether all items are there already, so that reading one does not wait.
-    are_there: bool,
     /// Items that were read, and for which there was no room.
     left: VecDeque<Object>,
     /// `None` if the nodes take items one by one.
@@ -44,8 +42,8 @@ impl StreamFeed {
         let are_there = items.is_exact_instance_of::<PyList>()
             || items.is_exact_instance_of::<PyTuple>()
             || items.is_exact_instance_of::<PyRange>();
-        let chunks = ChunkedStream::new(&stream.get().core.get().session);
-        let state = State { items: items.try_iter()?.unbind(), are_there, left: VecDeque::new(), chunks };
+        let chunks = ChunkedStream::new(&stream.get().core.get().session, are_there);
+        let state = State { items: items.try_iter()?.unbind(), left: VecDeque::new(), chunks };
         Ok(Self { stream: stream.clone().unbind(), limit, state: Mutex::new(state) })
     }
 
@@ -64,8 +62,7 @@ impl StreamFeed {
                 return Ok(WAITS);
             }
             let session = &stream.core.get().session;
-            let State { chunks, are_there, .. } = &*state;
-            let room = chunks.as_ref().map(|chunks| chunks.room(session, load, self.limit, *are_there, has_begun));
+            let room = state.chunks.as_ref().map(|chunks| chunks.room(session, load, self.limit, has_begun));
             if room == Some(0) {
                 return Ok(WAITS);
             }

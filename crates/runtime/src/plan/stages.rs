@@ -36,6 +36,16 @@ impl Stage {
         self.workers() > 0 || options.replicas > 1 || options.concurrency > 1 || options.batch.is_some()
     }
 
+    /// Whether its node takes one batch after the other, in this process.
+    pub fn takes_batches_in_order(&self) -> bool {
+        let options = &self.options;
+        options.batch.is_some()
+            && self.workers() == 0
+            && options.replicas == 1
+            && options.concurrency == 1
+            && options.is_ordered
+    }
+
     /// Whether its workers get items one by one, more than they are at work on.
     pub fn sends_ahead(&self) -> bool {
         self.workers() > 0 && self.options.concurrency == 1 && self.options.batch.is_none()

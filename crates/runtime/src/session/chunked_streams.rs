@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::Session;
 use super::stages::shared::{Input, Submission};
 use crate::payload::Payload;
+use crate::plan::ChunkSizes;
 use crate::session::queues::clients::Client;
 use crate::session::queues::outbox::Outbox;
 
@@ -23,38 +24,33 @@ const LARGEST_BEFORE_KNOWN: usize = 8;
 /// A stream that puts chunks in.
 #[derive(Debug)]
 pub struct ChunkedStream {
+    sizes: ChunkSizes,
     /// The size of the next chunk.
     size: usize,
     /// The number of the chunk put in last.
     last: Option<u64>,
+    are_there: bool,
 }
 
 impl ChunkedStream {
-    /// A stream, if the nodes of a session take chunks.
-    pub fn new<P: Payload>(session: &Session<P>) -> Option<Self> {
-        let takes_chunks = session.core.largest_chunk > 1 && !session.is_on_callers();
-        takes_chunks.then_some(Self { size: 1, last: None })
+    /// A stream, if the nodes of a session take chunks of such a stream. `are_there` says whether its items are there already, so that
+    /// reading them takes no time.
+    pub fn new<P: Payload>(session: &Session<P>, are_there: bool) -> Option<Self> {
+        let sizes = session.core.chunks.filter(|sizes| are_there || sizes.step == 1)?;
+        (!session.is_on_callers()).then_some(Self { sizes, size: sizes.step, last: None, are_there })
     }
 
     /// How many items may be read now, if the stream has this `load` of at most `limit` (see [`Outbox::load`]); 0 if it is to wait for its
-    /// outputs. `are_there` says whether items are there already, so that reading them takes no time, and `has_begun` whether some were
-    /// read since the last output.
-    pub fn room<P: Payload>(
-        &self,
-        session: &Session<P>,
-        load: usize,
-        limit: usize,
-        are_there: bool,
-        has_begun: bool,
-    ) -> usize {
+    /// outputs. `has_begun` says whether some were read since the last output.
+    pub fn room<P: Payload>(&self, session: &Session<P>, load: usize, limit: usize, has_begun: bool) -> usize {
         let free = limit.saturating_sub(load);
         let room = self.size.min(session.core.room()).min(free);
         // Small chunks would come back as small ones, and never grow.
-        let must_wait = if are_there { room < self.size } else { self.size > 1 && !has_begun && load > limit / 2 };
+        let must_wait = if self.are_there { room < self.size } else { self.size > 1 && !has_begun && load > limit / 2 };
         match (load, must_wait) {
             (0, _) => room.max(1),
             (_, true) => 0,
-            (_, false) if are_there => room,
+            (_, false) if self.are_there => room,
             (_, false) => free.min(1),
         }
     }
@@ -93,7 +89,10 @@ impl ChunkedStream {
     /// Add a single item to the chunk put in last, if that still waits for the first stage. Otherwise it comes back.
     fn extend<P: Payload>(&self, session: &Session<P>, mut items: Vec<P>) -> Result<(), Vec<P>> {
         let core = &session.core;
-        let may_join = items.len() == 1 && core.admission_queue.is_empty() && core.in_flight.len() < core.window;
+        let may_join = items.len() == 1
+            && self.sizes.step == 1
+            && core.admission_queue.is_empty()
+            && core.in_flight.len() < core.window;
         let entry = core.stages.iter().find_map(|stage| Some((stage, stage.entry?)));
         let (Some(last), Some((stage, place))) = (self.last.filter(|_| may_join), entry) else { return Err(items) };
         let Some(item) = items.pop() else { return Ok(()) };
@@ -103,16 +102,16 @@ impl ChunkedStream {
     /// As many as all stages take in the time for a chunk, but at most twice as many as the last time.
     fn next_size<P: Payload>(&self, session: &Session<P>) -> usize {
         let nanos = |stage: &super::stages::stage::Stage<P>| stage.item_nanos.load(Ordering::Relaxed);
-        let is_known = |stage| nanos(stage) > 0;
-        let largest = match session.core.stages.iter().position(|stage| !is_known(stage)) {
-            None => session.core.largest_chunk,
-            Some(0) => 1,
+        let ChunkSizes { step, largest } = self.sizes;
+        let largest = match session.core.stages.iter().position(|stage| nanos(stage) == 0) {
+            None => largest,
+            Some(0) => step,
             // No item has come as far.
-            Some(_) => session.core.largest_chunk.min(LARGEST_BEFORE_KNOWN),
+            Some(_) => largest.min(LARGEST_BEFORE_KNOWN.max(step)),
         };
         let slowest = session.core.stages.iter().map(nanos).max().unwrap_or(1).max(1);
         let fitting = CHUNK_TIME.as_nanos() / u128::from(slowest);
         let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
-        fitting.min(2 * self.size).clamp(1, largest)
+        (fitting.min(2 * self.size) / step * step).clamp(step, largest)
     }
 }

@@ -67,7 +67,7 @@ impl<P: Payload> Session<P> {
             outputs: (senders_of_output > 1).then(|| Mutex::new(Joiner::new(senders_of_output))),
             admission_queue: AdmissionQueue::new(),
             window,
-            largest_chunk: if source_tasks.is_none() { plan.largest_chunk(settings.queue_size) } else { 1 },
+            chunks: if source_tasks.is_none() { plan.chunks(settings.queue_size) } else { None },
             draining: AtomicUsize::new(0),
             with_metrics: settings.with_metrics,
             is_closed: AtomicBool::new(false),

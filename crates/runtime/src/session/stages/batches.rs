@@ -125,17 +125,31 @@ fn work_on_batch<P: Payload>(
     let mut items = Vec::new();
     {
         let mut machine = replica.machine.lock();
-        for (number, envelope) in envelopes {
+        for (number, mut envelope) in envelopes {
             let header = envelope.header();
+            let positions = envelope.positions.take();
             let inputs = inputs_of(core, stage, replica, &mut machine, envelope);
             let visited_exits = if inputs.is_empty() { Vec::new() } else { stage.all_exits() };
-            items.extend(inputs.into_iter().map(|item| (begun.len(), item)));
+            // The items of other inputs have the index of their input.
+            let mut positions = positions.into_iter().flatten();
+            let owner = begun.len();
+            items.extend(
+                inputs.into_iter().map(|item| (Owner { owner, position: positions.next().unwrap_or(0) }, item)),
+            );
             begun.push((number, Completion { header, outputs: Vec::new(), visited_exits }));
         }
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
-            let call = items.by_ref().take(batch.size).collect();
-            call_node(core, stage, (replica, &mut machine), &mut begun, call);
+            let call = items.by_ref().take(batch.size);
+            // What comes after a failure in a chunk is no longer wanted.
+            let is_wanted = |owner: &Owner| {
+                let header = &begun[owner.owner].1.header;
+                header.positions.is_none() || core.in_flight.failed_position(header.input).is_none()
+            };
+            let call: Vec<_> = call.filter(|(owner, _)| is_wanted(owner)).collect();
+            if !call.is_empty() {
+                call_node(core, stage, (replica, &mut machine), &mut begun, call);
+            }
         }
     }
     for (number, completion) in begun {
@@ -147,47 +161,74 @@ fn work_on_batch<P: Payload>(
     }
 }
 
-/// One call of the node. Each item has the place of its envelope with it.
+/// Where an item of a batch comes from.
+#[derive(Clone, Copy)]
+struct Owner {
+    /// The place of its envelope.
+    owner: usize,
+    /// Its position, if that carries a chunk.
+    position: u32,
+}
+
+/// One call of the node.
 fn call_node<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
     (replica, machine): (&Replica<P>, &mut Machine<P>),
     begun: &mut [Begun<P>],
-    items: Vec<(usize, P)>,
+    items: Vec<(Owner, P)>,
 ) {
-    let (owners, items): (Vec<usize>, Vec<P>) = items.into_iter().unzip();
+    let (owners, items): (Vec<Owner>, Vec<P>) = items.into_iter().unzip();
     let count = items.len();
     let started = Instant::now();
-    let indices: Vec<u64> = owners.iter().map(|&owner| numbering::item_index(begun[owner].1.header.input)).collect();
+    let number_of = |begun: &[Begun<P>], Owner { owner, position }: Owner| {
+        let header = &begun[owner].1.header;
+        let index = numbering::item_index(header.input);
+        if header.positions.is_some() { numbering::of_item(index + u64::from(position)) } else { header.input }
+    };
+    let indices: Vec<u64> = owners.iter().map(|&owner| numbering::item_index(number_of(begun, owner))).collect();
     machine.announce(0, &indices);
-    machine.input = begun[owners[0]].1.header.input;
+    machine.input = number_of(begun, owners[0]);
     machine.progress.enter(0, machine.input);
-    let contexts = owners.iter().filter_map(|&owner| core.in_flight.context_of_wanted(begun[owner].1.header.input));
-    let context = P::common_context(contexts.collect());
+    // Of each envelope, the first item stands for the others.
+    let firsts: Vec<Owner> = owners.chunk_by(|one, next| one.owner == next.owner).map(|items| items[0]).collect();
+    let inputs = firsts.iter().map(|&Owner { owner, .. }| begun[owner].1.header.input);
+    let context = P::common_context(inputs.filter_map(|input| core.in_flight.context_of_wanted(input)).collect());
     let outputs =
         P::within(&context, || replica.try_enter(machine, |machine| process_batch(&mut *machine.nodes[0], items)));
     machine.progress.leave();
-    machine.count_batch(0, count, started.elapsed());
+    let took = started.elapsed();
+    machine.count_batch(0, count, took);
+    stage.note_item_time(took, count);
     let outputs = match outputs {
         Ok(outputs) => outputs,
         Err(hindrance) => {
-            let inputs = owners.into_iter().map(|owner| begun[owner].1.header.input);
+            let inputs = firsts.iter().map(|&Owner { owner, .. }| begun[owner].1.header.input);
             return inputs.for_each(|input| core.fail(input, hindrance.clone().into()));
         }
     };
     match outputs {
         Ok(outputs) => {
-            for (owner, output) in owners.into_iter().zip(outputs) {
-                if let Some(output) = output {
-                    machine.count_output(0);
-                    let outputs = stage.by_all_exits(output).into_iter();
-                    begun[owner].1.outputs.extend(outputs.map(|(exit, output)| OutputChunk::Output(exit, output)));
+            for (Owner { owner, position }, output) in owners.into_iter().zip(outputs) {
+                let Some(output) = output else { continue };
+                machine.count_output(0);
+                let Completion { header, outputs, .. } = &mut begun[owner].1;
+                if let Some(positions) = &mut header.positions {
+                    // A chunk has one way to go.
+                    positions.push(position);
+                    outputs.push(OutputChunk::Output(0, output));
+                } else {
+                    let by_exits = stage.by_all_exits(output).into_iter();
+                    outputs.extend(by_exits.map(|(exit, output)| OutputChunk::Output(exit, output)));
                 }
             }
         }
         Err(fault) => {
             replica.count_failure(&fault, count);
-            core.fail_all(stage.index, owners.into_iter().map(|owner| begun[owner].1.header.input), &fault);
+            for owner in firsts {
+                let error = core.blame_node(stage.index, number_of(begun, owner), P::duplicate_fault(&fault));
+                core.fail(begun[owner.owner].1.header.input, error);
+            }
         }
     }
 }

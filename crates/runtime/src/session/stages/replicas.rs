@@ -143,9 +143,13 @@ pub(crate) fn complete_and_help<P: Payload>(
 
 /// Send the outputs of an envelope to the stages after this one.
 fn hand_on<P: Payload>(core: &Core<P>, stage: &Stage<P>, completion: Completion<P, OutputChunk<P>>) {
-    let Completion { header, outputs, visited_exits } = completion;
+    let Completion { mut header, outputs, visited_exits } = completion;
     let input = header.input;
+    let positions = header.positions.as_mut().map(std::mem::take).unwrap_or_default();
     let mut router = Router::new(core, stage, header);
+    for position in positions {
+        router.note_position(position);
+    }
     for chunk in outputs {
         match chunk {
             OutputChunk::Output(exit, output) => router.add(exit, output),

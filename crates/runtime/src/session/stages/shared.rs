@@ -12,7 +12,7 @@ use crate::node::Observer;
 use crate::numbering;
 use crate::payload::Payload;
 use crate::phase::Phase;
-use crate::plan::Plan;
+use crate::plan::{ChunkSizes, Plan};
 use crate::session::Reporter;
 use crate::session::queues::admission::{AdmissionQueue, Entered};
 use crate::session::queues::clients::Client;
@@ -34,8 +34,8 @@ pub(crate) struct Core<P: Payload> {
     pub(crate) admission_queue: AdmissionQueue<Submission<P>>,
     /// The most inputs that may be in flight.
     pub(crate) window: usize,
-    /// The most items of a stream that pass through the stages together.
-    pub(crate) largest_chunk: usize,
+    /// How many items of a stream pass through the stages together, if they do.
+    pub(crate) chunks: Option<ChunkSizes>,
     pub(crate) draining: AtomicUsize,
     pub(crate) with_metrics: bool,
     pub(crate) is_closed: AtomicBool,
@@ -205,13 +205,6 @@ impl<P: Payload> Core<P> {
         self.in_flight.take_all().fail_all(&error);
         for submission in waiting {
             submission.refuse(error());
-        }
-    }
-
-    /// All these inputs failed in one call of the node of a stage.
-    pub(crate) fn fail_all(&self, stage: usize, inputs: impl Iterator<Item = u64>, fault: &P::Fault) {
-        for input in inputs {
-            self.fail(input, self.blame_node(stage, input, P::duplicate_fault(fault)));
         }
     }
 
