@@ -11,7 +11,7 @@ use crate::options::Batch;
 use crate::payload::Payload;
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
-use crate::session::stages::replicas::end_stream;
+use crate::session::stages::replicas::{complete_and_help, end_stream};
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{OutputChunk, Replica, Stage};
 use crate::session::stages::work::inputs_of;
@@ -139,22 +139,27 @@ fn work_on_batch<P: Payload>(
             begun.push((number, Completion { header, outputs: Vec::new(), visited_exits }));
         }
         let mut items = items.into_iter().peekable();
+        let mut has_failed = false;
         while items.peek().is_some() {
-            let call = items.by_ref().take(batch.size);
-            // What comes after a failure in a chunk is no longer wanted.
-            let is_wanted = |owner: &Owner| {
-                let header = &begun[owner.owner].1.header;
-                header.positions.is_none() || core.in_flight.failed_position(header.input).is_none()
-            };
-            let call: Vec<_> = call.filter(|(owner, _)| is_wanted(owner)).collect();
+            let mut call: Vec<_> = items.by_ref().take(batch.size).collect();
+            if has_failed {
+                // What comes after a failure in a chunk is no longer wanted.
+                call.retain(|(Owner { owner, .. }, _)| {
+                    let header = &begun[*owner].1.header;
+                    header.positions.is_none() || core.in_flight.failed_position(header.input).is_none()
+                });
+            }
             if !call.is_empty() {
-                call_node(core, stage, (replica, &mut machine), &mut begun, call);
+                has_failed |= !call_node(core, stage, (replica, &mut machine), &mut begun, call);
             }
         }
     }
     for (number, completion) in begun {
         if completion.header.ends_stream() {
             end_stream(core, stage, replica_index, (number, completion.header), completion.outputs);
+        } else if completion.header.positions.is_some() {
+            // Waking another thread for it would take longer.
+            complete_and_help(core, stage, number, completion);
         } else {
             stage.reorder().complete(number, completion);
         }
@@ -177,7 +182,7 @@ fn call_node<P: Payload>(
     (replica, machine): (&Replica<P>, &mut Machine<P>),
     begun: &mut [Begun<P>],
     items: Vec<(Owner, P)>,
-) {
+) -> bool {
     let (owners, items): (Vec<Owner>, Vec<P>) = items.into_iter().unzip();
     let count = items.len();
     let started = Instant::now();
@@ -204,7 +209,8 @@ fn call_node<P: Payload>(
         Ok(outputs) => outputs,
         Err(hindrance) => {
             let inputs = firsts.iter().map(|&Owner { owner, .. }| begun[owner].1.header.input);
-            return inputs.for_each(|input| core.fail(input, hindrance.clone().into()));
+            inputs.for_each(|input| core.fail(input, hindrance.clone().into()));
+            return false;
         }
     };
     match outputs {
@@ -222,6 +228,7 @@ fn call_node<P: Payload>(
                     outputs.extend(by_exits.map(|(exit, output)| OutputChunk::Output(exit, output)));
                 }
             }
+            true
         }
         Err(fault) => {
             replica.count_failure(&fault, count);
@@ -229,6 +236,7 @@ fn call_node<P: Payload>(
                 let error = core.blame_node(stage.index, number_of(begun, owner), P::duplicate_fault(&fault));
                 core.fail(begun[owner.owner].1.header.input, error);
             }
+            false
         }
     }
 }
