@@ -252,16 +252,6 @@ class OutputStream:
             `True`, or `False` if the session has closed; a future of that value while there is no room.
         """
 
-    def offer(self, item: Any) -> bool:
-        """Put an item in without blocking; it may wait for room, see `is_held_up`.
-
-        Returns `False` if the session has closed.
-        """
-
-    @property
-    def is_held_up(self) -> bool:
-        """Whether the last item waits for room."""
-
     def put_and_wait(self, item: Any, is_taken: Callable[[], bool] | None) -> bool:
         """Put an item in, and wait for room; return `False` if the session has closed.
 

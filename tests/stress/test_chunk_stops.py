@@ -126,7 +126,7 @@ def stop_many_times(count):
 
 
 def test_streams_of_chunks_stop_in_order():
-    stop_many_times(40)
+    stop_many_times(15)
 
 
 @pytest.mark.long

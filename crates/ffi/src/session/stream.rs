@@ -98,36 +98,6 @@ impl OutputStream {
         Ok(Some(ReadyOutputs { outbox: Arc::clone(&self.outbox), outputs: Mutex::new(outputs.into_iter()), drops }))
     }
 
-    /// Put an item in without blocking; it may wait for room, see `is_held_up`. `False`: the session has closed.
-    pub(crate) fn offer(&self, item: Py<PyAny>) -> bool {
-        const IS_IN: u8 = 1;
-        const IS_WAITING: u8 = 2;
-        let fate = Arc::new(AtomicU8::new(0));
-        let (outbox, fate_then) = (Arc::clone(&self.outbox), Arc::clone(&fate));
-        let on_admission = Box::new(move |_| {
-            if fate_then.swap(IS_IN, Ordering::AcqRel) == IS_WAITING {
-                outbox.go_on();
-            }
-        });
-        match self.submit(Some(Object(item)), Some(on_admission)) {
-            Admission::Now => true,
-            Admission::Never => false,
-            Admission::Later => {
-                self.outbox.hold_up();
-                if fate.compare_exchange(0, IS_WAITING, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                    self.outbox.go_on();
-                }
-                true
-            }
-        }
-    }
-
-    /// Whether the item put in last waits for room.
-    #[getter]
-    fn is_held_up(&self) -> bool {
-        self.outbox.is_held_up()
-    }
-
     /// Put an item in, and wait for room. With `is_taken`, for nodes that run on the calling threads, this thread processes the item;
     /// `is_taken` returns whether another thread reads outputs, so that this one may wait for room. Without it, a thread of the session
     /// runs the nodes from now on.
@@ -311,6 +281,30 @@ impl OutputStream {
     /// The context of the caller that asked for the stream.
     pub(crate) fn context(&self) -> CallerContext {
         self.context.clone()
+    }
+
+    /// Put an item in without blocking; it may wait for room, see [`Outbox::is_held_up`]. `False`: the session has closed.
+    pub(crate) fn offer(&self, item: Object) -> bool {
+        const IS_IN: u8 = 1;
+        const IS_WAITING: u8 = 2;
+        let fate = Arc::new(AtomicU8::new(0));
+        let (outbox, fate_then) = (Arc::clone(&self.outbox), Arc::clone(&fate));
+        let on_admission = Box::new(move |_| {
+            if fate_then.swap(IS_IN, Ordering::AcqRel) == IS_WAITING {
+                outbox.go_on();
+            }
+        });
+        match self.submit(Some(item), Some(on_admission)) {
+            Admission::Now => true,
+            Admission::Never => false,
+            Admission::Later => {
+                self.outbox.hold_up();
+                if fate.compare_exchange(0, IS_WAITING, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                    self.outbox.go_on();
+                }
+                true
+            }
+        }
     }
 
     /// Refuse an item that a node of the session would put in where there is no room.

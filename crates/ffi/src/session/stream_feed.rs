@@ -75,7 +75,7 @@ impl StreamFeed {
                 continue;
             }
             // It waits for room, or the nodes run on this thread.
-            let is_refused = state.left.pop_front().is_some_and(|item| !stream.offer(item.0));
+            let is_refused = state.left.pop_front().is_some_and(|item| !stream.offer(item));
             return Ok(if is_refused { IS_REFUSED } else { GOES_ON });
         }
     }
