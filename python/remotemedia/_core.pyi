@@ -27,6 +27,7 @@ __all__ = [
     "OutputStream",
     "ParsedManifest",
     "SessionCore",
+    "StreamFeed",
     "Ticket",
     "Waiting",
     "__version__",
@@ -216,7 +217,7 @@ class StreamFeed:
     No more than `limit` items and outputs of the stream are in the session.
     """
 
-    def __init__(self, stream: OutputStream, items: Iterable[Any], limit: int) -> None: ...
+    def __new__(cls, stream: OutputStream, items: Iterable[Any], limit: int) -> Self: ...
     def feed(self) -> int:
         """Read items and put them in.
 
@@ -225,6 +226,7 @@ class StreamFeed:
             ready, or there is no room before the next one.
         """
 
+@final
 class OutputStream:
     """The outputs of the items of one stream, in order."""
 
