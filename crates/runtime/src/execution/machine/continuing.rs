@@ -66,6 +66,9 @@ impl<P: Payload> Machine<P> {
     ) -> Result<usize, Stop<P::Fault>> {
         let count = items.len();
         for item in items {
+            if !sink.is_wanted() {
+                return Err(Stop::Cancelled);
+            }
             next(self, sink);
             self.take(item, sink)?;
         }
