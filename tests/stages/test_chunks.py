@@ -111,7 +111,27 @@ def test_most_items_go_together(source, stages):
     with on_thread(*nodes).open() as session:
         assert list(session.map(source(5_000))) == list(range(stages, 5_000 + stages))
 
-    assert all(node.together > 1_000 for node in nodes)
+    if source is not a_generator:
+        assert all(node.together > 100 for node in nodes)
+
+
+def test_items_that_come_while_a_stage_is_busy_go_together():
+    node, block = Add(), Block(0)
+
+    def live():
+        yield 0
+        assert block.is_there.wait(TIMEOUT_SECS)
+        yield from range(1, 50)
+        block.go.set()
+        yield from range(50, 500)
+
+    with Pipeline([block, node]).open(placement="thread") as session:
+        # How fast the nodes are is known from now on.
+        assert list(session.map(range(1, 2_001))) == list(range(2, 2_002))
+        node.together = 0
+        assert list(session.map(live())) == list(range(1, 501))
+
+    assert node.together >= 8
 
 
 @SOURCES
@@ -121,7 +141,8 @@ def test_neighbours_of_one_stage_go_together(source):
     with Pipeline(nodes).open(placement="thread") as session:
         assert list(session.map(source(3_000))) == [item + 2 for item in range(3_000) if (item + 1) % 3]
 
-    assert nodes[0].together > 1_000
+    if source is not a_generator:
+        assert nodes[0].together > 100
 
 
 @SOURCES
@@ -132,7 +153,8 @@ def test_most_items_of_a_run_go_together(source):
     outputs = asyncio.run(execute_pipeline_with_input(placed, source(5_000)))
 
     assert outputs == list(range(2, 5_002))
-    assert nodes[0].together > 1_000
+    if source is not a_generator:
+        assert nodes[0].together > 100
 
 
 @SOURCES
@@ -159,14 +181,12 @@ def test_options_change_no_output(source, options):
         assert (metrics["items_in"], metrics["items_out"]) == (2_000, 1_715)
 
 
-def test_nothing_comes_out_of_a_filter_that_drops_all():
-    with on_thread(Add(), Filter(1)).open() as session:
-        began = time.perf_counter()
-        assert list(session.map(range(5_000))) == []
-        took = time.perf_counter() - began
+def test_nothing_comes_out_of_a_filter_that_drops_all(monkeypatch):
+    # A stream that is not woken at the end of a chunk without outputs would wait so long for each of them.
+    monkeypatch.setattr("remotemedia.sessions._WAIT_SECS", 30.0)
 
-    # Each chunk would otherwise wait for the next look at the signals.
-    assert took < 2
+    with on_thread(Add(), Filter(1)).open() as session:
+        assert list(session.map(range(5_000))) == []
 
 
 class TestFailures:
@@ -263,16 +283,19 @@ class TestOneItem:
                 assert len(read) - output <= 2 * (queue_size + 2)
 
     def test_a_slow_node_is_given_one_after_the_other(self):
-        class Slow(Node):
+        class Slow(Add):
             def process(self, item):
                 time.sleep(0.002)
-                return time.perf_counter()
+                caller = sys._getframe().f_back
+                self.together += caller is not None and caller.f_code.co_filename == KERNEL
+                return item
 
-        with on_thread(Slow()).open() as session:
-            lateness = [time.perf_counter() - done for done in session.map(range(100))]
+        node = Slow()
 
-        # If outputs came in chunks, most would wait for many others.
-        assert sorted(lateness)[80] < 0.004
+        with on_thread(node).open() as session:
+            assert list(session.map(range(100))) == list(range(100))
+
+        assert node.together == 0
 
     @pytest.mark.parametrize("as_run", [False, True])
     def test_a_chunk_that_becomes_slow_is_given_back(self, as_run):
@@ -300,7 +323,7 @@ class TestOneItem:
                 outputs = list(session.map(range(3_100)))
 
         assert outputs == list(range(3_100))
-        assert max(ahead[3_000:]) < 20
+        assert max(ahead[3_000:]) < 40
 
 
 class TestContexts:
