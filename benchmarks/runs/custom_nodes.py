@@ -61,8 +61,15 @@ class Level(Node):
         return item if level >= 0 else None
 
 
+class Frame:
+    """An item of a class of the user's own."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 class Pass(Node):
-    """Passes a large item on."""
+    """Passes an item on."""
 
     def process(self, item: Any) -> Any:
         """Return the same item."""
@@ -108,6 +115,13 @@ def working_with_metrics(effort: Effort) -> Samples:
     return against_loop(nodes, nodes, list(range(WORKING_ITEMS)), effort.rounds(48), with_metrics=True)
 
 
+def objects(effort: Effort) -> Samples:
+    """Objects of a class of the user's own through three nodes."""
+    nodes = [Pass(), Pass(), Pass()]
+    items = [Frame(number) for number in range(TRIVIAL_ITEMS)]
+    return against_loop(nodes, nodes, items, effort.rounds(60))
+
+
 def arrays(effort: Effort) -> Samples:
     """Large arrays through three nodes; that the outputs are the very objects that went in is checked."""
     try:
@@ -131,5 +145,6 @@ BENCHMARKS = [
     _row("working", "3 nodes of 10 µs, 5,000 ints", bar=1.02, measure=working),
     _row("trivial-metrics", "3 trivial nodes, with metrics", bar=2.0, measure=trivial_with_metrics),
     _row("working-metrics", "3 nodes of 10 µs, with metrics", bar=1.05, measure=working_with_metrics),
+    _row("objects", "3 nodes, 100,000 objects of a class", bar=ARRAYS_BAR, measure=objects),
     _row("arrays", "3 nodes, 100,000 arrays of 1 MB", bar=ARRAYS_BAR, measure=arrays),
 ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from remotemedia._compiled.failures import NO_NODE, close_all, find
 from remotemedia._compiled.kernels import LazyResultError, build, build_async
+from remotemedia._core import is_lazy
 from remotemedia.nodes import CalculatorNode, FilterNode, PassThroughNode
 
 if TYPE_CHECKING:
@@ -363,6 +366,18 @@ def test_an_item_that_is_lazy_ends_the_kernel_at_the_node_that_passes_it_on() ->
     error, found = failure_of(kernels.one, (item for item in "ab"))
 
     assert (type(error), found.node) == (LazyResultError, 0)
+
+
+@pytest.mark.parametrize("item", [Add(), object(), SimpleNamespace(), b""])
+def test_that_an_object_is_not_lazy_is_found_out_without_python_code(item: object) -> None:
+    called: list[str] = []
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        is_it = is_lazy(item)
+    finally:
+        sys.setprofile(None)
+
+    assert (is_it, called) == (False, [])
 
 
 def test_a_generator_continues_after_a_lazy_result() -> None:

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use pyo3::ffi::PyTypeObject;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyIterator, PyType};
@@ -66,7 +65,7 @@ impl Kind {
         if kind == types.generator {
             return Self::of_generator(returned);
         }
-        if !may_be_lazy(returned.get_type_ptr()) {
+        if !may_be_lazy(returned.as_borrowed()) {
             return Ok(Self::Plain);
         }
         let kind =
@@ -87,15 +86,15 @@ impl Kind {
     }
 }
 
-/// Whether instances of a type can be awaited or iterated over. All other objects are plain values.
+/// Whether an object can be awaited, or is an iterator. All others are plain values.
 #[allow(unsafe_code, reason = "PyO3 has no way to look at the slots of a type")]
-pub(crate) fn may_be_lazy(kind: *mut PyTypeObject) -> bool {
-    // SAFETY: the caller holds an object of the type, or borrows one from a list, so that the type is there; its slots are plain pointers.
+pub(crate) fn may_be_lazy(value: Borrowed<'_, '_, PyAny>) -> bool {
+    // SAFETY: the object is borrowed, and keeps its type; the slots of a type are plain pointers.
     unsafe {
-        let kind = &*kind;
-        let can_be_awaited =
-            kind.tp_as_async.as_ref().is_some_and(|slots| slots.am_await.is_some() || slots.am_anext.is_some());
-        can_be_awaited || kind.tp_iternext.is_some()
+        let slots = (*value.get_type_ptr()).tp_as_async.as_ref();
+        let can_be_awaited = slots.is_some_and(|slots| slots.am_await.is_some() || slots.am_anext.is_some());
+        // Each class of Python code has something in its slot for `__next__`.
+        can_be_awaited || pyo3::ffi::PyIter_Check(value.as_ptr()) != 0
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
+use pyo3::types::{PyIterator, PyList};
 use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Bulk, Pace};
 
 use crate::attach::prepare_thread;
+use crate::convert::feed::are_there;
 use crate::convert::object::Object;
 use crate::node::bulk::chain::Chain;
 use crate::node::bulk::coroutine_chain::{AnyChain, CoroutineChain};
@@ -65,11 +66,8 @@ enum Way {
 impl DirectMap {
     #[new]
     fn new(core: &Bound<'_, SessionCore>, items: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let is_there = items.is_exact_instance_of::<PyList>()
-            || items.is_exact_instance_of::<PyTuple>()
-            || items.is_exact_instance_of::<PyRange>();
+        let way = if are_there(items) { chunks(core)? } else { Way::Singly(0, chain_of(core)) };
         let items = Some(items.try_iter()?.unbind());
-        let way = if is_there { chunks(core)? } else { Way::Singly(0, chain_of(core)) };
         let state = State { items, ready: VecDeque::new(), failed: None, left: None, way };
         Ok(Self { core: core.clone().unbind(), state: Mutex::new(state) })
     }
@@ -205,7 +203,7 @@ impl State {
             self.way = Way::Singly(0, None);
             return self.take_directly(py, core, item.map(|item| Object(item.unbind()))).map(|()| None);
         };
-        if may_be_lazy(item.get_type_ptr()) {
+        if may_be_lazy(item.as_borrowed()) {
             return self.take_directly(py, core, Some(Object(item.clone().unbind()))).map(|()| None);
         }
         let (mut output, mut goes_on) = (None, true);

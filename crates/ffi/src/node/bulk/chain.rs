@@ -245,10 +245,11 @@ fn has(list: &Bound<'_, PyList>, start: usize, mut is_sought: impl FnMut(*mut py
 fn has_lazy_item(chunk: &Bound<'_, PyList>) -> PyResult<bool> {
     let mut last = std::ptr::null_mut();
     let may_be_lazy = has(chunk, 0, |item| {
-        // SAFETY: an item of a list is an object, and every object has a type.
-        let kind = unsafe { pyo3::ffi::Py_TYPE(item) };
+        // SAFETY: an item of a list is an object, which the list holds.
+        let item = unsafe { Borrowed::from_ptr(chunk.py(), item) };
+        let kind = item.get_type_ptr();
         // Most items are of one type, which need not be looked at again.
-        kind != std::mem::replace(&mut last, kind) && may_be_lazy(kind)
+        kind != std::mem::replace(&mut last, kind) && may_be_lazy(item)
     });
     if !may_be_lazy {
         return Ok(false);
