@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList, PyTuple};
+use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
 use remotemedia_runtime::{Feed, Items};
 
 use crate::asyncio::bridge::{Bridge, Iteration};
@@ -31,7 +31,15 @@ pub(crate) fn feed_of(input: &Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResul
     if input.hasattr("__aiter__")? {
         return Ok(Box::new(AsyncFeed(bridge.iterate(input, false, None)?)));
     }
-    Ok(Box::new(IteratorFeed { iterator: input.try_iter()?.unbind(), failed: None, has_ended: false }))
+    let are_there = are_there(input);
+    Ok(Box::new(IteratorFeed { iterator: input.try_iter()?.unbind(), failed: None, has_ended: false, are_there }))
+}
+
+/// Whether all items of an iterable are there already, so that reading them takes no time and runs no code.
+pub(crate) fn are_there(items: &Bound<'_, PyAny>) -> bool {
+    items.is_exact_instance_of::<PyList>()
+        || items.is_exact_instance_of::<PyTuple>()
+        || items.is_exact_instance_of::<PyRange>()
 }
 
 /// Reads by index, so the list may change while the run goes on.
@@ -75,6 +83,7 @@ struct IteratorFeed {
     /// What the iterator raised while a chunk was filled; raised after the items before it.
     failed: Option<PyErr>,
     has_ended: bool,
+    are_there: bool,
 }
 
 impl Feed<Object> for IteratorFeed {
@@ -96,6 +105,14 @@ impl Feed<Object> for IteratorFeed {
             return Some(Err(error));
         }
         attach(|py| Some(self.fill(py, limit)))
+    }
+
+    fn next_ready(&mut self, limit: usize) -> Option<PyResult<Object>> {
+        if self.are_there { self.next_chunk(limit) } else { None }
+    }
+
+    fn are_there(&self) -> bool {
+        self.are_there
     }
 }
 

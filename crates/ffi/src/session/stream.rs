@@ -86,7 +86,7 @@ impl OutputStream {
     /// All outputs that are ready within `timeout` seconds, at least one if there is one in time; `None` at the end.
     fn ready(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<ReadyOutputs>> {
         // Before they are taken: what is dropped meanwhile is not among them.
-        let drops = self.outbox.drops();
+        let generation = self.outbox.generation();
         let mut outputs = Vec::new();
         let first = self.wait_for(py, timeout, |outbox, timeout| outbox.next_ready(timeout, &mut outputs))?;
         match first {
@@ -95,7 +95,11 @@ impl OutputStream {
             Next::End => return Ok(None),
             Next::Failed(error) => return Err(failure::ended(py, error)),
         }
-        Ok(Some(ReadyOutputs { outbox: Arc::clone(&self.outbox), outputs: Mutex::new(outputs.into_iter()), drops }))
+        Ok(Some(ReadyOutputs {
+            outbox: Arc::clone(&self.outbox),
+            outputs: Mutex::new(outputs.into_iter()),
+            generation,
+        }))
     }
 
     /// Put an item in, and wait for room. With `is_taken`, for nodes that run on the calling threads, this thread processes the item;
@@ -335,7 +339,7 @@ impl OutputStream {
 struct ReadyOutputs {
     outbox: Arc<Outbox<Object>>,
     outputs: Mutex<std::vec::IntoIter<Object>>,
-    drops: u64,
+    generation: u64,
 }
 
 #[pymethods]
@@ -346,7 +350,7 @@ impl ReadyOutputs {
 
     fn __next__(&self) -> Option<Py<PyAny>> {
         // An interruption or a close has dropped what was not taken.
-        if self.outbox.drops() != self.drops {
+        if self.outbox.generation() != self.generation {
             return None;
         }
         self.outputs.lock().next().map(|output| output.0)

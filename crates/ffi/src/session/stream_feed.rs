@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
+use pyo3::types::PyIterator;
 use remotemedia_runtime::ChunkedStream;
 use remotemedia_runtime::locks::Mutex;
 
 use crate::attach::prepare_thread;
+use crate::convert::feed::are_there;
 use crate::convert::object::Object;
 use crate::session::stream::OutputStream;
 
@@ -39,10 +40,7 @@ struct State {
 impl StreamFeed {
     #[new]
     fn new(stream: &Bound<'_, OutputStream>, items: &Bound<'_, PyAny>, limit: usize) -> PyResult<Self> {
-        let are_there = items.is_exact_instance_of::<PyList>()
-            || items.is_exact_instance_of::<PyTuple>()
-            || items.is_exact_instance_of::<PyRange>();
-        let chunks = ChunkedStream::new(&stream.get().core.get().session, are_there);
+        let chunks = ChunkedStream::new(&stream.get().core.get().session, are_there(items));
         let state = State { items: items.try_iter()?.unbind(), left: VecDeque::new(), chunks };
         Ok(Self { stream: stream.clone().unbind(), limit, state: Mutex::new(state) })
     }

@@ -22,7 +22,7 @@ pub trait Client<P: Payload>: Send + Sync {
     /// after this [`Client::generation`].
     fn fails(&self, _generation: u64) {}
 
-    /// Changes with each [`Client::forget`]. Never waits.
+    /// Changes whenever outputs that were not taken are dropped, as [`Client::forget`] does. Never waits.
     fn generation(&self) -> u64 {
         0
     }

@@ -155,10 +155,10 @@ impl<P> Inbox<P> {
     pub(crate) fn push(&self, envelope: Envelope<P>) -> Pushed<P> {
         let mut state = self.state.lock();
         let load = envelope.load();
-        let is_full = |state: &State<P>| state.loaded > 0 && state.loaded.saturating_add(load) > self.policy.capacity;
+        let is_full = |state: &State<P>| !state.fits(load, self.policy.capacity);
         let mut pushed = Pushed::Queued;
         let mut envelope = Some(envelope);
-        if load > 0 && is_full(&state) {
+        if is_full(&state) {
             match self.policy.when_full {
                 WhenFull::Wait => {
                     while is_full(&state) && !state.is_closed {
@@ -190,9 +190,14 @@ impl<P> Inbox<P> {
         self.policy.capacity.saturating_sub(self.state.lock().loaded)
     }
 
-    /// Whether a push would neither wait nor drop.
+    /// Whether a push of one item would neither wait nor drop.
     pub(crate) fn has_room(&self) -> bool {
-        self.room() > 0
+        self.has_room_for(1)
+    }
+
+    /// Whether a push of an envelope of this load would neither wait nor drop.
+    pub(crate) fn has_room_for(&self, load: usize) -> bool {
+        self.state.lock().fits(load, self.policy.capacity)
     }
 
     /// Whether nothing waits in it.
@@ -354,6 +359,11 @@ impl<P> Inbox<P> {
 }
 
 impl<P> State<P> {
+    /// Whether an envelope of this load has room. One that is larger than the queue has room when nothing else is there.
+    fn fits(&self, load: usize, capacity: usize) -> bool {
+        load == 0 || self.loaded == 0 || self.loaded.saturating_add(load) <= capacity
+    }
+
     fn add(&mut self, envelope: Envelope<P>) {
         if !envelope.items.is_empty() {
             self.loaded += envelope.load();

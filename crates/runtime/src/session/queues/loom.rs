@@ -64,6 +64,7 @@ fn envelope(input: u64) -> Envelope<Number> {
 #[derive(Default)]
 struct Counting {
     ends: AtomicUsize,
+    interrupted: AtomicUsize,
     outputs: Mutex<Vec<u64>>,
 }
 
@@ -74,6 +75,12 @@ impl Client<Number> for Counting {
 
     fn done(&self, _: Result<(), RunError<()>>) {
         self.ends.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn interrupted(&self, count: u64) {
+        let count = usize::try_from(count).expect("a small number");
+        self.interrupted.fetch_add(count, Ordering::SeqCst);
+        self.ends.fetch_add(count, Ordering::SeqCst);
     }
 
     fn forget(&self) {

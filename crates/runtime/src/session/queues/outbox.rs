@@ -56,7 +56,6 @@ struct State<P: Payload> {
     is_notified: bool,
     /// The input put in last waits for room, and with it the producer of the next one, which may be the consumer of the outputs.
     is_held_up: bool,
-    forgotten: u64,
 }
 
 impl<P: Payload> State<P> {
@@ -83,8 +82,8 @@ pub struct Outbox<P: Payload> {
     capacity: usize,
     /// While this is set, a producer checks for room first, and never waits.
     never_waits: Arc<AtomicBool>,
-    /// How often outputs that were not taken have been dropped.
-    drops: AtomicU64,
+    /// Counts how often outputs that were not taken have been dropped. Changes only while the state is locked.
+    generation: AtomicU64,
     on_change: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -104,7 +103,6 @@ impl<P: Payload> Outbox<P> {
             overflow: Overflow::Wait,
             is_notified: false,
             is_held_up: false,
-            forgotten: 0,
         };
         Self {
             state: Mutex::new(state),
@@ -112,7 +110,7 @@ impl<P: Payload> Outbox<P> {
             has_room: Condvar::new(),
             capacity,
             never_waits: Arc::default(),
-            drops: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             on_change,
         }
     }
@@ -201,7 +199,6 @@ impl<P: Payload> Outbox<P> {
     fn next_or_idle(&self, timeout: Duration, is_producer: bool) -> Next<P> {
         let mut state = self.look();
         let was_held_up = state.is_held_up;
-        let was_under_way = is_producer && state.under_way > 0;
         let mut deadline = None;
         loop {
             if let Some(next) = state.waiting.pop_front() {
@@ -225,7 +222,8 @@ impl<P: Payload> Outbox<P> {
                 }
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
             };
-            let may_go_on = (was_held_up && !state.is_held_up) || (was_under_way && state.under_way == 0);
+            // Once all inputs are done, nothing would end the wait of who puts the next one in.
+            let may_go_on = (was_held_up && !state.is_held_up) || (is_producer && state.under_way == 0);
             if left.is_zero() || may_go_on {
                 return Next::Nothing;
             }
@@ -256,16 +254,11 @@ impl<P: Payload> Outbox<P> {
         first
     }
 
-    /// Changes whenever outputs that were not taken are dropped. What [`Outbox::next_ready`] has returned is to be dropped with them.
-    pub fn drops(&self) -> u64 {
-        self.drops.load(Ordering::SeqCst)
-    }
-
     /// Take no more outputs: producers no longer wait. Errors are still returned.
     pub fn abandon(&self) {
         let mut state = self.state.lock();
         state.is_abandoned = true;
-        self.drops.fetch_add(1, Ordering::SeqCst);
+        self.generation.fetch_add(1, Ordering::SeqCst);
         let outputs = state.take_outputs();
         self.notify(state);
         drop(outputs);

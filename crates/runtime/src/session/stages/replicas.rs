@@ -130,8 +130,8 @@ pub(crate) fn complete_and_help<P: Payload>(
 ) {
     let may_go = |completion: &Completion<P, OutputChunk<P>>| {
         let are_there = completion.outputs.iter().all(|piece| matches!(piece, OutputChunk::Output(..)));
-        let (input, count) = (completion.header.input, completion.outputs.len());
-        are_there && stage.links.iter().all(|link| core.has_room_for(link, input, count))
+        let (header, count) = (&completion.header, completion.outputs.len());
+        are_there && stage.links.iter().all(|link| core.has_room_for(link, header, count))
     };
     let reorder = stage.reorder();
     let mut next = reorder.complete_and_help(number, completion, may_go);

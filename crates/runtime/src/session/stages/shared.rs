@@ -186,11 +186,14 @@ impl<P: Payload> Core<P> {
 
     /// Whether this many outputs of an input can go the way of a link without waiting, in one envelope. Only the thread that sends them may
     /// rely on it.
-    pub(crate) fn has_room_for(&self, link: &Link, input: u64, outputs: usize) -> bool {
+    pub(crate) fn has_room_for<T>(&self, link: &Link, header: &Envelope<T>, outputs: usize) -> bool {
         match link.to {
-            Some(stage) => self.stages[stage].inbox.drops() || self.stages[stage].inbox.has_room(),
+            Some(stage) => {
+                let load = if header.positions.is_some() { outputs } else { 1 };
+                self.stages[stage].inbox.drops() || self.stages[stage].inbox.has_room_for(load)
+            }
             // Where outputs of several stages are put together, others may come along.
-            None => self.outputs.is_none() && self.in_flight.room(input) >= outputs,
+            None => self.outputs.is_none() && self.in_flight.room(header.input) >= outputs,
         }
     }
 

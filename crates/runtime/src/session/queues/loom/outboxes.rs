@@ -138,3 +138,16 @@ fn one_who_brings_an_error_does_not_wait_for_what_is_forgotten() {
         completing.join().unwrap();
     });
 }
+
+#[test]
+fn a_producer_does_not_wait_when_all_its_inputs_are_done() {
+    check(|| {
+        let outbox = Arc::new(Outbox::new(1, None));
+        outbox.expect_input();
+        // Its item is filtered out.
+        let putting = put(&outbox, &[]);
+
+        assert!(matches!(outbox.next_ready(TIMEOUT, &mut Vec::new()), Next::Nothing));
+        putting.join().unwrap();
+    });
+}

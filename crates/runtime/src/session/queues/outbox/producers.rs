@@ -16,15 +16,15 @@ impl<P: Payload> Outbox<P> {
         is_full: impl Fn(&State<P>) -> bool,
     ) -> Option<MutexGuard<'_, State<P>>> {
         let mut state = self.state.lock();
-        let generation = generation.unwrap_or(state.forgotten);
+        let generation = generation.unwrap_or_else(|| self.generation());
         while state.overflow == Overflow::Wait
             && is_full(&state)
             && !state.is_abandoned
-            && state.forgotten == generation
+            && self.generation() == generation
         {
             self.has_room.wait(&mut state);
         }
-        (!state.is_abandoned && state.forgotten == generation).then_some(state)
+        (!state.is_abandoned && self.generation() == generation).then_some(state)
     }
 }
 
@@ -69,7 +69,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
     }
 
     fn generation(&self) -> u64 {
-        self.state.lock().forgotten
+        self.generation.load(Ordering::SeqCst)
     }
 
     fn fails(&self, generation: u64) {
@@ -123,8 +123,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
 
     fn forget(&self) {
         let mut state = self.state.lock();
-        state.forgotten += 1;
-        self.drops.fetch_add(1, Ordering::SeqCst);
+        self.generation.fetch_add(1, Ordering::SeqCst);
         let outputs = state.take_outputs();
         drop(state);
         drop(outputs);
