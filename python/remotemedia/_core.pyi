@@ -442,8 +442,11 @@ class LoopStage:
     def take_turn(self) -> bool:
         """Return whether the other tasks of the loop should get a turn now; it then counts as given."""
 
-    def try_enter(self, inputs: int) -> LoopCall | None:
-        """Enter the nodes for some inputs; return `None` if others are inside, or a turn of others is due."""
+    def try_enter(self, inputs: int, *, is_fresh: bool = False) -> LoopCall | None:
+        """Enter the nodes for some inputs; return `None` if others are inside, or a turn of others is due.
+
+        With `is_fresh`, the other tasks of the loop had a turn just now.
+        """
 
     def enter(self, inputs: int, node: int | None = None) -> LoopCall:
         """Enter the nodes, or one of them, whose locks the caller holds."""

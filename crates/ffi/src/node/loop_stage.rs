@@ -180,18 +180,15 @@ impl LoopStage {
 
     /// Whether the other tasks of the loop should get a turn now. Then it counts as given.
     fn take_turn(&self) -> bool {
-        let now = self.0.now();
-        let is_due = now - self.0.last_turn.load(Ordering::Relaxed) > TURN_NANOS;
-        if is_due {
-            self.0.last_turn.store(now, Ordering::Relaxed);
-        }
-        is_due
+        self.0.is_turn_due(true)
     }
 
-    /// Enter the nodes for some inputs at once; `None` if others are inside, or a turn of other tasks is due.
-    fn try_enter(&self, py: Python<'_>, inputs: u64) -> PyResult<Option<LoopCall>> {
-        let is_due = self.0.now() - self.0.last_turn.load(Ordering::Relaxed) > TURN_NANOS;
-        if !is_due && self.0.locks.try_take() { self.enter(py, inputs, None).map(Some) } else { Ok(None) }
+    /// Enter the nodes for some inputs at once; `None` if others are inside, or a turn of other tasks is due. With `is_fresh`, they had
+    /// one just now.
+    #[pyo3(signature = (inputs, *, is_fresh=false))]
+    fn try_enter(&self, py: Python<'_>, inputs: u64, is_fresh: bool) -> PyResult<Option<LoopCall>> {
+        let may_enter = !self.0.is_turn_due(is_fresh) || is_fresh;
+        if may_enter && self.0.locks.try_take() { self.enter(py, inputs, None).map(Some) } else { Ok(None) }
     }
 
     /// The call of some inputs, or of another method of a node, for which the caller holds the locks.
@@ -235,6 +232,16 @@ impl Stage {
     /// Nanoseconds since the beginning.
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether the other tasks of the loop should get a turn now. It counts as given if the caller `gives` it.
+    fn is_turn_due(&self, gives: bool) -> bool {
+        let now = self.now();
+        let is_due = now - self.last_turn.load(Ordering::Relaxed) > TURN_NANOS;
+        if is_due && gives {
+            self.last_turn.store(now, Ordering::Relaxed);
+        }
+        is_due
     }
 
     fn locks(&self, node: Option<usize>) -> &LoopLocks {

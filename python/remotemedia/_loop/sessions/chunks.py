@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from remotemedia._loop.sessions.queues import Failed
 from remotemedia._loop.stages.beside import Entry, discard
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from remotemedia._core import LoopCall
     from remotemedia._loop.stages.threads import Job
 
-__all__ = ["Chunk", "Idle", "failed", "outputs_of", "through"]
+__all__ = ["Chunk", "failed", "is_item", "outputs_of", "through"]
 
 
 class Chunk:
@@ -51,7 +51,8 @@ class Chunk:
 
     def __init__(self, items: list[Any], generation: int, context: contextvars.Context) -> None:
         """Begin with items."""
-        self.entries = [Entry(0, item) for item in items]
+        # Most chunks of live streams have one item, which needs no function.
+        self.entries = [Entry(0, items[0])] if len(items) == 1 else [Entry(0, item) for item in items]
         self.count = len(items)
         self.generation = generation
         self.context = context
@@ -77,20 +78,6 @@ class Chunk:
         return None if self.task is None else self.task.get_coro()
 
 
-class Idle(NamedTuple):
-    """A task that waits for another chunk.
-
-    Attributes:
-        chunk: Receives the chunk, or `None` at the end of the stream.
-        task: The task.
-        context: A copy of its own, which nodes may have changed.
-    """
-
-    chunk: asyncio.Future[Chunk | None]
-    task: asyncio.Task[None]
-    context: contextvars.Context
-
-
 def through(entries: list[Entry]) -> list[Entry]:
     """Return what has left a stage as entries for the next one: one for each value, one for each failure."""
     for entry in entries:
@@ -112,9 +99,17 @@ def through(entries: list[Entry]) -> list[Entry]:
     return found
 
 
+def is_item(entry: Entry) -> bool:
+    """Whether it is an item for the next node, and not a failure."""
+    return entry.failure is None and bool(entry.values) and not entry.is_through
+
+
 def outputs_of(entries: list[Entry]) -> list[Any]:
     """Return what has left the last stage: outputs, and `Failed` for items that failed."""
-    return [entry.values[0] if entry.failure is None else Failed(entry.failure) for entry in entries]
+    outputs: list[Any] = []
+    for entry in entries:
+        outputs.append(entry.values[0] if entry.failure is None else Failed(entry.failure))  # noqa: PERF401 - As above.
+    return outputs
 
 
 def failed(failure: BaseException, index: int = 0) -> Entry:

@@ -67,10 +67,7 @@ class ConcurrentEntrance(Entrance):
         """Enter the node, or return `None` if that must wait; see `Entrance`."""
         if not inputs or self.admitted or not self.can_enter:
             return None
-        calls = self.stage.calls
-        if is_fresh:
-            calls.take_turn()
-        call = calls.try_enter(inputs)
+        call = self.stage.calls.try_enter(inputs, is_fresh=is_fresh)
         if call is not None:
             self.note(call, inside)
         return call

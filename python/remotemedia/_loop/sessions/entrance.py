@@ -171,10 +171,7 @@ class Entrance:
         """
         if self.line or self.is_shut:
             return None
-        core = self.stage.core
-        if is_fresh:
-            core.take_turn()
-        call = core.try_enter(inputs)
+        call = self.stage.core.try_enter(inputs, is_fresh=is_fresh)
         if call is not None:
             self.task = inside or asyncio.current_task()
         return call

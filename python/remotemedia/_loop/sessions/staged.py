@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._core import Callers
-from remotemedia._loop.sessions.chunks import Chunk, Idle, failed, outputs_of, through
+from remotemedia._loop.sessions.chunks import Chunk, failed, is_item, outputs_of, through
+from remotemedia._loop.sessions.idle_tasks import IdleTask
 from remotemedia._loop.sessions.queues import Failed, close_task
 from remotemedia._loop.sessions.stream import Stream
 from remotemedia._loop.stages.beside import discard
@@ -18,8 +19,9 @@ from remotemedia._loop.turns import CROSSING_SECS, next_size
 from remotemedia.exceptions import SessionInterruptedError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Coroutine
 
+    from remotemedia._compiled.kernels import Kernel
     from remotemedia._core import LoopCall
     from remotemedia._loop.sessions.chain import Chain
     from remotemedia._loop.sessions.entrance import Entrance
@@ -42,7 +44,7 @@ class StagedStream(Stream):
         self._entrances = entrances
         # The tasks, each with its first chunk.
         self._tasks: dict[asyncio.Task[None], Chunk] = {}
-        self._idle: list[Idle] = []
+        self._idle: list[IdleTask] = []
         self._under_way: set[Chunk] = set()
         self._in_progress = 0
         self._generation = 0
@@ -101,13 +103,34 @@ class StagedStream(Stream):
 
     def _go_on(self, chunk: Chunk) -> None:
         """Pass a chunk through the stages in a task."""
-        idle = self._idle[-1] if self._idle else None
-        if idle is not None and idle.context == chunk.context and not idle.chunk.done():
-            self._idle.pop()
+        idle = self._idle_task(chunk)
+        if idle is not None:
             chunk.task = idle.task
             idle.chunk.set_result(chunk)
         else:
-            self._start_task(chunk, self._pass_all(chunk), chunk.context.copy())
+            context = chunk.context.copy()
+            self._start_task(chunk, self._pass_all(chunk, context), context)
+
+    def _idle_task(self, chunk: Chunk) -> IdleTask | None:
+        """Remove and return an idle task with the variables of a chunk."""
+        idle = self._idle[-1] if self._idle else None
+        if idle is None or idle.chunk.done() or idle.variables != chunk.context:
+            return None
+        return self._idle.pop()
+
+    def _go_on_at_once(self, chunk: Chunk) -> bool:
+        """Pass on the only chunk in progress, without a turn of the loop; return whether that has begun."""
+        idle = self._idle_task(chunk) if len(self._under_way) == 1 else None
+        if idle is None:
+            return False
+        chunk.task = idle.task
+        work = self._pass(chunk)
+        is_done = idle.begin(work)
+        if is_done is None:
+            work.close()
+        if is_done is not False:
+            self._idle.append(idle)
+        return is_done is not None
 
     def _start_task(
         self, chunk: Chunk, work: Coroutine[Any, Any, None], context: contextvars.Context
@@ -128,24 +151,34 @@ class StagedStream(Stream):
             # It was cancelled before it began.
             self._end_chunk(first)
 
-    async def _pass_all(self, chunk: Chunk | None) -> None:
+    async def _pass_all(self, chunk: Chunk, context: contextvars.Context) -> None:
         """Pass a chunk, and others for which the context is the right one, until the end of the stream."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        while chunk is not None and task is not None:
-            await self._pass(chunk)
+        task = asyncio.current_task()
+        work: Awaitable[None] | None = self._pass(chunk)
+        while work is not None and task is not None:
+            await work
             if not self.is_active:
                 return
-            idle = Idle(loop.create_future(), task, contextvars.copy_context())
+            idle = IdleTask(task, context)
             self._idle.append(idle)
-            try:
-                chunk = await idle.chunk
-            except BaseException:
-                if idle in self._idle:
-                    self._idle.remove(idle)
-                elif not idle.chunk.cancelled() and (given := idle.chunk.result()) is not None:
-                    # The task was cancelled before it went on.
-                    self._end_chunk(given)
-                raise
+            work = await self._next_work(idle)
+
+    async def _next_work(self, idle: IdleTask) -> Awaitable[None] | None:
+        """Wait for a chunk; return the work on it, or `None` at the end of the stream."""
+        try:
+            chunk = await idle.chunk
+        except BaseException as error:
+            if idle in self._idle:
+                self._idle.remove(idle)
+            elif idle.has_begun:
+                return idle.rest(error)
+            elif not idle.chunk.cancelled() and (given := idle.chunk.result()) is not None:
+                # The task was cancelled before it went on.
+                self._end_chunk(given)
+            raise
+        if idle.has_begun:
+            return idle.rest(None)
+        return None if chunk is None else self._pass(chunk)
 
     def _cross(self, chunk: Chunk) -> bool:
         """Give a chunk to the thread of the first stage; return whether it is free."""
@@ -164,7 +197,8 @@ class StagedStream(Stream):
         # The current task goes on without the call.
         call.detach()
         if job.is_done:
-            self._come_back(chunk)
+            self._crossing = None
+            self._go_on(chunk)
         else:
             job.when_done(functools.partial(self._come_back, chunk))
         return True
@@ -174,7 +208,7 @@ class StagedStream(Stream):
         self._crossing = None
         if chunk.is_cancelled:
             self._end_chunk(chunk)
-        else:
+        elif not self._go_on_at_once(chunk):
             self._go_on(chunk)
 
     def _leave_first(self, chunk: Chunk) -> None:
@@ -189,9 +223,10 @@ class StagedStream(Stream):
         if chunk not in self._under_way:
             return
         self._under_way.remove(chunk)
-        # It may have been stopped among results of the first stage that it was to await.
-        discard(chunk.entries)
-        chunk.entries.clear()
+        if chunk.entries:
+            # It was stopped, perhaps among results of the first stage that it was to await.
+            discard(chunk.entries)
+            chunk.entries.clear()
         chunk.is_waiting, chunk.job = False, None
         if chunk.call is not None:
             self._entrance.stop = None
@@ -218,7 +253,9 @@ class StagedStream(Stream):
             for entrance in entrances:
                 if not await self._pass_stage(entrance, chunk):
                     return
-            self._deliver(chunk, outputs_of(chunk.entries))
+            outputs = outputs_of(chunk.entries)
+            chunk.entries = []
+            self._deliver(chunk, outputs)
         except Exception as error:  # noqa: BLE001 - Raised by the iteration over the outputs.
             if not self._entrance.is_closed:
                 self._deliver(chunk, [Failed(error)])
@@ -262,7 +299,45 @@ class StagedStream(Stream):
                 entrance.leave(call)
                 entrance.forget(call)
                 return False
+            if stage.only_kernel is not None and len(chunk.entries) == 1 and is_item(chunk.entries[0]):
+                return await self._pass_item(entrance, call, stage.only_kernel, chunk)
             work = stage.pass_entries(chunk.entries)
+        return await self._visit(entrance, call, work, chunk)
+
+    async def _pass_item(self, entrance: Entrance, call: LoopCall, kernel: Kernel, chunk: Chunk) -> bool:
+        """Pass a single item through a stage, as `_pass_stage`, in as few coroutines as possible."""
+        stage = entrance.stage
+        (entry,) = chunk.entries
+        (value,), entry.values = entry.values, []
+        failure: BaseException | None = None
+        began = time.perf_counter()
+        entrance.is_stream_inside = True
+        stage.kernel, stage.kernel_first = kernel, stage.first
+        stage.coroutine = coroutine = kernel.function(value)
+        try:
+            output = await coroutine
+            if output is not None:
+                entry.values.append(output)
+        except BaseException as error:  # noqa: BLE001 - Raised by `end_entry`, with its node.
+            failure = error
+        stage.coroutine = stage.kernel = coroutine = None
+        if failure is not None or entrance.stop is not None:
+            work = stage.end_entry(entry, failure)
+            # Its traceback refers to this frame.
+            del failure
+            return await self._visit(entrance, call, work, chunk)
+        entrance.is_stream_inside = False
+        entrance.leave(call)
+        chunk.took = max(chunk.took, time.perf_counter() - began)
+        if not entry.values:
+            chunk.entries = []
+        return chunk.generation == self._generation
+
+    async def _visit(
+        self, entrance: Entrance, call: LoopCall, work: Coroutine[Any, Any, None], chunk: Chunk
+    ) -> bool:
+        """Do work on a chunk inside a stage, and leave; return whether it goes on."""
+        stage = entrance.stage
         began = time.perf_counter()
         goes_on, failure = await entrance.visit(call, work)
         job = stage.job if stage.crosses_at_once else None
@@ -347,14 +422,11 @@ class StagedStream(Stream):
         self._in_progress = 0
         return count
 
-    async def _until_end(self, work: Any) -> None:
-        try:
-            await super()._until_end(work)
-        finally:
-            idle, self._idle = self._idle, []
-            for waiting in idle:
-                if not waiting.chunk.done():
-                    waiting.chunk.set_result(None)
+    def _end_idle_tasks(self) -> None:
+        idle, self._idle = self._idle, []
+        for waiting in idle:
+            if not waiting.chunk.done():
+                waiting.chunk.set_result(None)
 
     @property
     def is_active(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from remotemedia._loop.turns import Turns, next_size
 from remotemedia.exceptions import SessionInterruptedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterator
 
     from remotemedia._compiled.kernels import Kernel
     from remotemedia._core import LoopCall
@@ -57,11 +56,8 @@ class Stream(Queues):
         """Take the items of the source."""
         self.accepted += 1
         self.is_ended = True
-        self._start(self._take_source())
-
-    async def _take_source(self) -> None:
-        async with aclosing(self._entrance.stage.source_items()) as items:
-            await self._take_async(items)
+        items = self._entrance.stage.source_items()
+        self._start(self._take_async(items, items))
 
     def _base(self, call: LoopCall, done: int = 0) -> int:
         """Return how far the numbers of a call are ahead of the indices in errors.
@@ -95,6 +91,10 @@ class Stream(Queues):
             self.is_cut |= not self.is_complete
             self.notify()
             del failure
+            self._end_idle_tasks()
+
+    def _end_idle_tasks(self) -> None:
+        """End the other tasks of the stream, which have nothing to do."""
 
     async def _finish(self, failure: BaseException | None) -> None:
         """Flush the nodes, after all items or what reading them has raised."""
@@ -182,16 +182,23 @@ class Stream(Queues):
                 return
             await self.turns.give()
 
-    async def _take_async(self, items: AsyncIterable[Any]) -> None:
-        async for item in items:
-            self.accepted += 1
-            await self._take_one(item)
-            if not self.has_room:
-                await self.changes.wait_while(lambda: not self.has_room)
-            if self.turns.were_given:
-                self.turns.were_given = False
-            else:
-                await self.turns.give()
+    async def _take_async(
+        self, items: AsyncIterable[Any], source: AsyncGenerator[Any, None] | None = None
+    ) -> None:
+        """Take the items of an async iterable, and close it if it is a source of the session."""
+        try:
+            async for item in items:
+                self.accepted += 1
+                await self._take_one(item)
+                if not self.has_room:
+                    await self.changes.wait_while(lambda: not self.has_room)
+                if self.turns.were_given:
+                    self.turns.were_given = False
+                else:
+                    await self.turns.give()
+        finally:
+            if source is not None:
+                await source.aclose()
 
     # The nodes.
 
@@ -244,7 +251,9 @@ class Stream(Queues):
         entrance.leave(call)
         self._taken += 1
         self.finished += 1
-        if output is not None:
+        if output is not None and self._overflow == "wait" and not self.is_abandoned:
+            self.outputs.append(output)
+        elif output is not None:
             self._keep([output])
         self.notify()
 

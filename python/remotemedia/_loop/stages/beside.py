@@ -60,6 +60,7 @@ class Beside(Singly):
     Attributes:
         kernel: The kernel whose coroutine is awaited now.
         kernel_first: The index of its first node.
+        only_kernel: The kernel for one item, if all nodes are on the loop.
         done: How many items of the last chunk were taken, the one that failed among them.
         has_neighbours: Whether it is one of several stages, and receives `Entry` objects.
     """
@@ -75,6 +76,7 @@ class Beside(Singly):
         self._part: Part | None = None
         self._is_on_thread = False
         self.has_neighbours = False
+        self.only_kernel: Kernel | None = None
         self.kernel: Kernel | None = None
         self.kernel_first = self.first
         self.done = 0
@@ -87,7 +89,9 @@ class Beside(Singly):
             self._parts = self.known.divided(self._called)
         else:
             self._parts = self.known.parts(self.called, are_changed=self.has_run_code)
-        self._is_on_thread = len(self._parts) == 1 and self._parts[0].on_thread
+        is_one = len(self._parts) == 1
+        self._is_on_thread = is_one and self._parts[0].on_thread
+        self.only_kernel = self._parts[0].kernel if is_one and not self._is_on_thread else None
 
     def thread_index(self) -> int:
         """Return the index of the node that the thread calls now."""
@@ -218,6 +222,19 @@ class Beside(Singly):
                 self.coroutine = self.kernel = None
             if entry.failure is not None:
                 await self._explain(entry, part)
+
+    async def end_entry(self, entry: Entry, error: BaseException | None) -> None:
+        """Continue with an item after what `only_kernel` has raised for it."""
+        if error is None:
+            return
+        if not isinstance(error, Exception):
+            try:
+                throw(error)
+            finally:
+                del error
+        entry.failure = original_error(error)
+        del error
+        await self._explain(entry, self._parts[0])
 
     async def _take_on_thread(self, part: Part, entries: list[Entry]) -> None:
         await self.end_entries(await self.begin(functools.partial(self._work, part, entries)))

@@ -10,7 +10,6 @@ import time
 import weakref
 from _thread import LockType, allocate_lock
 from collections import deque
-from contextlib import suppress
 from queue import SimpleQueue
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -56,6 +55,7 @@ class Job:
         "_ends",
         "_has_ended",
         "_is_over",
+        "_thread",
         "_when_done",
         "_work",
         "error",
@@ -64,9 +64,10 @@ class Job:
         "value",
     )
 
-    def __init__(self, work: Callable[[], Any]) -> None:
-        """Take work, and the context of the current task."""
+    def __init__(self, work: Callable[[], Any], thread: NodeThread) -> None:
+        """Take work for a thread, and the context of the current task."""
         self._work: Callable[[], Any] | None = work
+        self._thread = thread
         self._context = contextvars.copy_context()
         # What notifies the loop of the end, if it must be.
         self._ends: _Ends | None = None
@@ -90,7 +91,7 @@ class Job:
             except BaseException as error:  # noqa: BLE001 - Raised on the loop.
                 self.error = error
             del work
-        self.took = time.perf_counter() - began
+        self._thread.last_took = self.took = time.perf_counter() - began
         # In this order: `wait_briefly` and `when_done` do it the other way round.
         self._has_ended = True
         if self._is_over is not None:
@@ -129,9 +130,11 @@ class Job:
             return
         self.is_done = True
         for call in self._when_done:
-            # The tasks of a closed loop cannot be notified.
-            with suppress(RuntimeError):
+            try:
                 call()
+            except RuntimeError:
+                # The tasks of a closed loop cannot be notified.
+                continue
         self._when_done.clear()
 
     def take_value(self) -> Any:
@@ -150,17 +153,20 @@ class Job:
         """Call this on the loop when the work has ended."""
         self._when_done.append(call)
         if self._ends is None:
-            loop = asyncio.get_running_loop()
-            self._ends = _ends_of(loop)
+            self._ends = self._thread.ends()
             if self._has_ended:
-                loop.call_soon(self.end)
+                asyncio.get_running_loop().call_soon(self.end)
 
 
 class _Ends:
-    """The work for an event loop that has ended since its last turn. One message announces all of it."""
+    """The work for an event loop that has ended since its last turn. One message announces all of it.
+
+    Attributes:
+        loop: Returns the loop, if it exists.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
+        self.loop = weakref.ref(loop)
         self._jobs: deque[Job] = deque()
         self._is_announced = False
 
@@ -171,9 +177,11 @@ class _Ends:
             return
         self._is_announced = True
         # A loop that is closed waits for nothing.
-        if (loop := self._loop()) is not None:
-            with suppress(RuntimeError):
+        if (loop := self.loop()) is not None:
+            try:
                 loop.call_soon_threadsafe(self._take)
+            except RuntimeError:
+                return
 
     def _take(self) -> None:
         # In this order: `add` does it the other way round.
@@ -219,20 +227,30 @@ _recent = RecentThreads()
 
 
 class NodeThread:
-    """A thread that begins with its first work, and does one thing after the other."""
+    """A thread that begins with its first work, and does one thing after the other.
+
+    Attributes:
+        is_running: Whether it has begun.
+        last_took: How long the last work took; set on the thread.
+    """
 
     def __init__(self, name: str) -> None:
         """Store the name; the thread does not run yet."""
         self._name = name
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._is_quick = True
         self._moment_secs = _START_SECS
+        self._ends: _Ends | None = None
+        self.is_running = False
+        self.last_took = 0.0
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it has begun."""
-        return self._thread is not None
+    def ends(self) -> _Ends:
+        """Return the ended work of the running loop: a session may be cleaned up on another one."""
+        loop = asyncio.get_running_loop()
+        ends = self._ends
+        if ends is None or ends.loop() is not loop:
+            ends = self._ends = _ends_of(loop)
+        return ends
 
     @property
     def ident(self) -> int:
@@ -245,31 +263,26 @@ class NodeThread:
         Raises:
             RuntimeError: If the system cannot start the thread.
         """
-        job = Job(work)
+        job = Job(work, self)
         if self._thread is None:
             jobs: SimpleQueue[Job | None] = SimpleQueue()
             # The thread finds it when it starts.
             jobs.put(job)
             thread = threading.Thread(target=_work, args=(jobs,), name=self._name, daemon=True)
             start_at_once(thread, "the def nodes of a pipeline")
-            self._thread, self._jobs = thread, jobs
+            self._thread, self._jobs, self.is_running = thread, jobs, True
         else:
             self._jobs.put(job)
         return job
 
     def wait_briefly(self, job: Job) -> bool:
-        """Wait for work for a moment, if the thread was quick the last time; return whether it has ended.
+        """Wait for work for a moment, if the last work was quick; return whether it has ended.
 
         The loop does not wait for one of many threads: it has work for the others meanwhile.
         """
         is_one_of_many = _recent.is_one_of_many(id(self), time.perf_counter())
         secs, self._moment_secs = self._moment_secs, _MOMENT_SECS
-        if is_one_of_many or not (self._is_quick and job.wait_briefly(secs)):
-            job.when_done(functools.partial(self._note, job))
-        return job.is_done
-
-    def _note(self, job: Job) -> None:
-        self._is_quick = job.took < _MOMENT_SECS
+        return not is_one_of_many and self.last_took < _MOMENT_SECS and job.wait_briefly(secs)
 
     async def wait(self, job: Job) -> None:
         """Wait for work, at first briefly. A cancellation does not end it."""

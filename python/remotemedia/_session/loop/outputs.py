@@ -14,6 +14,7 @@ from remotemedia._session.async_session import Outputs
 from remotemedia.exceptions import SessionClosedError
 
 if TYPE_CHECKING:
+    from remotemedia._core import Waiting
     from remotemedia._loop.sessions.stream import Stream
     from remotemedia._session.loop.session import LoopSession
 
@@ -49,18 +50,19 @@ class LoopOutputs(Outputs):
                 raise SessionClosedError(CLOSED)
             if self._stream.is_complete:
                 raise StopAsyncIteration
-            await self._wait()
+            self.note_reader()
+            waiting = self._session._core.begin_wait("map")  # noqa: SLF001 - Ours.
+            if waiting is None:
+                await self._stream.changes.wait()
+            else:
+                await self._wait_for_nodes(waiting)
+                del waiting
+            self._stream.turns.were_given = True
 
-    async def _wait(self) -> None:
-        self.note_reader()
-        session, stream = self._session, self._stream
-        waiting = session._core.begin_wait("map")  # noqa: SLF001 - Ours.
-        if waiting is None:
-            await stream.changes.wait()
-        else:
-            await session._wait_while(lambda: not stream.is_ready, stream.changes, waiting, "map")  # noqa: SLF001 - Ours.
-        stream.turns.were_given = True
-        del waiting
+    async def _wait_for_nodes(self, waiting: Waiting) -> None:
+        """Wait as a node of another pipeline, which this session must not wait for."""
+        stream = self._stream
+        await self._session._wait_while(lambda: not stream.is_ready, stream.changes, waiting, "map")  # noqa: SLF001 - Ours.
 
 
 class LoopMap(LoopOutputs):
