@@ -221,6 +221,28 @@ def test_the_loop_does_not_wait_until_a_new_thread_runs():
     assert (done_at_once, done) == ([], [1])
 
 
+def test_work_whose_end_is_known_is_not_waited_for_again():
+    thread = NodeThread("slow")
+    job = thread.begin(lambda: None)
+    while not thread.wait_briefly(job):
+        thread.last_took = 0.0
+
+    thread.last_took = 1.0
+
+    assert thread.wait_briefly(job)
+    thread.join()
+
+
+def test_the_loop_does_not_wait_for_a_thread_whose_last_work_was_slow():
+    thread = NodeThread("slow")
+    job = thread.begin(lambda: None)
+    thread.join()
+
+    thread.last_took = 1.0
+
+    assert not thread.wait_briefly(job)
+
+
 @pytest.mark.parametrize("are_many", [False, True])
 def test_a_call_waits_briefly_for_its_thread_unless_there_are_many(monkeypatch, are_many):
     waits = []

@@ -280,6 +280,8 @@ class NodeThread:
 
         The loop does not wait for one of many threads: it has work for the others meanwhile.
         """
+        if job.is_done:
+            return True
         is_one_of_many = _recent.is_one_of_many(id(self), time.perf_counter())
         secs, self._moment_secs = self._moment_secs, _MOMENT_SECS
         return not is_one_of_many and self.last_took < _MOMENT_SECS and job.wait_briefly(secs)
