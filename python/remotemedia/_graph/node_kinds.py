@@ -104,6 +104,9 @@ def return_kind(value: object) -> Kind:
         return "coroutine"
     if kind is AsyncGeneratorType:
         return "async_generator"
+    if not (hasattr(kind, "__await__") or hasattr(kind, "__anext__") or hasattr(kind, "__next__")):
+        # Most values: each of the others has one of these.
+        return "plain"
     if has_methods(kind, "__await__"):
         return "coroutine"
     if has_methods(kind, "asend", "athrow", "aclose", "__anext__", "__aiter__"):
