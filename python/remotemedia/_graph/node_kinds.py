@@ -104,9 +104,13 @@ def return_kind(value: object) -> Kind:
         return "coroutine"
     if kind is AsyncGeneratorType:
         return "async_generator"
-    if not (hasattr(kind, "__await__") or hasattr(kind, "__anext__") or hasattr(kind, "__next__")):
-        # Most values: each of the others has one of these.
-        return "plain"
+    # Most values have none of these.
+    if hasattr(kind, "__await__") or hasattr(kind, "__anext__") or hasattr(kind, "__next__"):
+        return _kind_by_methods(kind)
+    return "plain"
+
+
+def _kind_by_methods(kind: type) -> Kind:
     if has_methods(kind, "__await__"):
         return "coroutine"
     if has_methods(kind, "asend", "athrow", "aclose", "__anext__", "__aiter__"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import functools
 import time
@@ -10,16 +9,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._core import Callers
+from remotemedia._loop.sessions.chunk_tasks import ChunkTasks
 from remotemedia._loop.sessions.chunks import Chunk, failed, is_item, outputs_of, through
-from remotemedia._loop.sessions.idle_tasks import IdleTask
-from remotemedia._loop.sessions.queues import Failed, close_task
-from remotemedia._loop.sessions.stream import Stream
+from remotemedia._loop.sessions.queues import Failed
 from remotemedia._loop.stages.beside import discard
 from remotemedia._loop.turns import CROSSING_SECS, next_size
 from remotemedia.exceptions import SessionInterruptedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import Coroutine
 
     from remotemedia._compiled.kernels import Kernel
     from remotemedia._core import LoopCall
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["StagedStream"]
 
 
-class StagedStream(Stream):
+class StagedStream(ChunkTasks):
     """Passes each chunk of inputs through the stages in a task of its own, or in one that has become idle.
 
     The entrances of the stages keep the order of the chunks. Where the thread of the first stage is free, it
@@ -42,10 +40,6 @@ class StagedStream(Stream):
         # Each stage can work on an item.
         super().__init__(entrances[0], capacity + len(entrances) - 1, counts_own_items=counts_own_items)
         self._entrances = entrances
-        # The tasks, each with its first chunk.
-        self._tasks: dict[asyncio.Task[None], Chunk] = {}
-        self._idle: list[IdleTask] = []
-        self._under_way: set[Chunk] = set()
         self._in_progress = 0
         self._generation = 0
         self._newest: Chunk | None = None
@@ -100,85 +94,6 @@ class StagedStream(Stream):
             self._start_task(chunk, self._pass(chunk), context)
         elif waits or not self._cross(chunk):
             self._go_on(chunk)
-
-    def _go_on(self, chunk: Chunk) -> None:
-        """Pass a chunk through the stages in a task."""
-        idle = self._idle_task(chunk)
-        if idle is not None:
-            chunk.task = idle.task
-            idle.chunk.set_result(chunk)
-        else:
-            context = chunk.context.copy()
-            self._start_task(chunk, self._pass_all(chunk, context), context)
-
-    def _idle_task(self, chunk: Chunk) -> IdleTask | None:
-        """Remove and return an idle task with the variables of a chunk."""
-        idle = self._idle[-1] if self._idle else None
-        if idle is None or idle.chunk.done() or idle.variables != chunk.context:
-            return None
-        return self._idle.pop()
-
-    def _go_on_at_once(self, chunk: Chunk) -> bool:
-        """Pass on the only chunk in progress, without a turn of the loop; return whether that has begun."""
-        idle = self._idle_task(chunk) if len(self._under_way) == 1 else None
-        if idle is None:
-            return False
-        chunk.task = idle.task
-        work = self._pass(chunk)
-        is_done = idle.begin(work)
-        if is_done is None:
-            work.close()
-        if is_done is not False:
-            self._idle.append(idle)
-        return is_done is not None
-
-    def _start_task(
-        self, chunk: Chunk, work: Coroutine[Any, Any, None], context: contextvars.Context
-    ) -> None:
-        task = asyncio.get_running_loop().create_task(work, context=context)
-        self._note_task(task, chunk)
-
-    def _note_task(self, task: asyncio.Task[None], chunk: Chunk) -> None:
-        chunk.task = task
-        self._tasks[task] = chunk
-        self._entrance.tasks.add(task)
-        task.add_done_callback(self._end_task)
-
-    def _end_task(self, task: asyncio.Task[None]) -> None:
-        self._entrance.tasks.discard(task)
-        first = self._tasks.pop(task)
-        if first in self._under_way:
-            # It was cancelled before it began.
-            self._end_chunk(first)
-
-    async def _pass_all(self, chunk: Chunk, context: contextvars.Context) -> None:
-        """Pass a chunk, and others for which the context is the right one, until the end of the stream."""
-        task = asyncio.current_task()
-        work: Awaitable[None] | None = self._pass(chunk)
-        while work is not None and task is not None:
-            await work
-            if not self.is_active:
-                return
-            idle = IdleTask(task, context)
-            self._idle.append(idle)
-            work = await self._next_work(idle)
-
-    async def _next_work(self, idle: IdleTask) -> Awaitable[None] | None:
-        """Wait for a chunk; return the work on it, or `None` at the end of the stream."""
-        try:
-            chunk = await idle.chunk
-        except BaseException as error:
-            if idle in self._idle:
-                self._idle.remove(idle)
-            elif idle.has_begun:
-                return idle.rest(error)
-            elif not idle.chunk.cancelled() and (given := idle.chunk.result()) is not None:
-                # The task was cancelled before it went on.
-                self._end_chunk(given)
-            raise
-        if idle.has_begun:
-            return idle.rest(None)
-        return None if chunk is None else self._pass(chunk)
 
     def _cross(self, chunk: Chunk) -> bool:
         """Give a chunk to the thread of the first stage; return whether it is free."""
@@ -411,8 +326,6 @@ class StagedStream(Stream):
         del failure
         return chunk if goes_on else None
 
-    # The end.
-
     def drop(self) -> int:
         """Drop inputs, also those in progress, and outputs that were not taken; errors stay."""
         self._generation += 1
@@ -422,24 +335,11 @@ class StagedStream(Stream):
         self._in_progress = 0
         return count
 
-    def _end_idle_tasks(self) -> None:
-        idle, self._idle = self._idle, []
-        for waiting in idle:
-            if not waiting.chunk.done():
-                waiting.chunk.set_result(None)
-
-    @property
-    def is_active(self) -> bool:
-        """Whether items are on their way, or may come."""
-        return super().is_active or bool(self._under_way)
-
     def cancel(self) -> None:
         """Stop the tasks."""
         super().cancel()
         if self._crossing is not None:
             self._crossing.cancel()
-        for task in [*self._tasks]:
-            task.cancel()
 
     def close_task(self) -> None:
         """End the tasks where the event loop no longer runs."""
@@ -447,18 +347,8 @@ class StagedStream(Stream):
         if self._crossing is not None:
             with suppress(RuntimeError):
                 self._crossing.cancel()
-        for task in [*self._tasks]:
-            close_task(task)
         for chunk in [*self._under_way]:
             # Other tasks cannot be notified.
             if chunk is not self._crossing:
                 with suppress(RuntimeError):
                     self._end_chunk(chunk)
-
-    async def wait_for_end(self) -> None:
-        """Wait until the tasks have ended."""
-        await super().wait_for_end()
-        tasks = self._tasks.keys() - {asyncio.current_task()}
-        if tasks:
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait(tasks)

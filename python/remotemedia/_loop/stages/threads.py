@@ -186,8 +186,13 @@ class _Ends:
     def _take(self) -> None:
         # In this order: `add` does it the other way round.
         self._is_announced = False
-        while self._jobs:
-            self._jobs.popleft().end()
+        try:
+            while self._jobs:
+                self._jobs.popleft().end()
+        finally:
+            if self._jobs and (loop := self.loop()) is not None:
+                # A request to stop was raised in between.
+                loop.call_soon(self._take)
 
 
 _ends: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Ends] = weakref.WeakKeyDictionary()
