@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
+import threading
 import time
 import weakref
 from contextlib import suppress
@@ -13,7 +15,15 @@ if TYPE_CHECKING:
     from remotemedia._core import LoopCall
     from remotemedia._loop.stages.stage import Stage
 
-__all__ = ["CHUNK_SECS", "CROSSING_SECS", "SharedTurns", "Turns", "cancellations", "next_size"]
+__all__ = [
+    "CHUNK_SECS",
+    "CROSSING_SECS",
+    "SharedTurns",
+    "Turns",
+    "cancellations",
+    "let_threads_run",
+    "next_size",
+]
 
 _LARGEST_CHUNK = 4096
 
@@ -28,6 +38,28 @@ CROSSING_SECS = 0.004
 """How long one should take that crosses to a thread, so that the crossing is a small part of it."""
 
 
+class _Released(threading.local):
+    """When the current thread has let others have the interpreter."""
+
+    at = 0.0
+
+
+_released = _Released()
+
+
+def let_threads_run() -> None:
+    """Let other threads have the interpreter, if this one has had it for long; called after turns of a loop.
+
+    CPython takes the interpreter from a thread when another one has waited for the switch interval and has
+    not seen it free. A turn of the loop frees it, but only for a moment: the other thread does not wake in
+    time, and begins to wait anew. It could wait for seconds.
+    """
+    now = time.perf_counter()
+    if now - _released.at > sys.getswitchinterval():
+        time.sleep(0)
+        _released.at = time.perf_counter()
+
+
 class Turns:
     """Gives the other tasks of the loop a turn, for nodes that never suspend.
 
@@ -35,12 +67,12 @@ class Turns:
         were_given: Whether another task is known to have run since the last `give`.
     """
 
-    __slots__ = ("__weakref__", "_last", "were_given")
+    __slots__ = ("__weakref__", "_last", "_threads_ran", "were_given")
 
     def __init__(self) -> None:
         """Start to measure."""
         self.were_given = False
-        self._last = time.perf_counter()
+        self._last = self._threads_ran = time.perf_counter()
 
     async def give(self) -> None:
         """Let other tasks run, if this one has run for long."""
@@ -50,7 +82,10 @@ class Turns:
             self._last = now
         elif now - self._last > _TURN_SECS:
             await asyncio.sleep(0)
-            self._last = time.perf_counter()
+            self._last = now = time.perf_counter()
+        if now - self._threads_ran > _TURN_SECS:
+            let_threads_run()
+            self._threads_ran = now
 
 
 class SharedTurns(Turns):
