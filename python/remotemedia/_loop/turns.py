@@ -15,21 +15,15 @@ if TYPE_CHECKING:
     from remotemedia._core import LoopCall
     from remotemedia._loop.stages.stage import Stage
 
-__all__ = [
-    "CHUNK_SECS",
-    "CROSSING_SECS",
-    "SharedTurns",
-    "Turns",
-    "cancellations",
-    "let_threads_run",
-    "next_size",
-]
+__all__ = ["CHUNK_SECS", "CROSSING_SECS", "SharedTurns", "Turns", "cancellations", "next_size"]
 
 _LARGEST_CHUNK = 4096
 
 _TURN_SECS = 0.001
 """How long nodes that never suspend may run before the other tasks of the loop get a turn."""
 
+_IDLE_SECS = 0.005
+"""Between items that come as slowly, the loop has been idle, or CPython has given others the interpreter."""
 
 CHUNK_SECS = 0.0005
 """How long a chunk should take on the loop: its first output waits for its last item."""
@@ -47,7 +41,7 @@ class _Released(threading.local):
 _released = _Released()
 
 
-def let_threads_run() -> None:
+def _let_threads_run() -> None:
     """Let other threads have the interpreter, if this one has had it for long; called after turns of a loop.
 
     CPython takes the interpreter from a thread when another one has waited for the switch interval and has
@@ -67,25 +61,28 @@ class Turns:
         were_given: Whether another task is known to have run since the last `give`.
     """
 
-    __slots__ = ("__weakref__", "_last", "_threads_ran", "were_given")
+    __slots__ = ("__weakref__", "_last", "were_given")
 
     def __init__(self) -> None:
         """Start to measure."""
         self.were_given = False
-        self._last = self._threads_ran = time.perf_counter()
+        self._last = time.perf_counter()
 
     async def give(self) -> None:
         """Let other tasks run, if this one has run for long."""
-        now = time.perf_counter()
-        if self.were_given:
-            self.were_given = False
-            self._last = now
-        elif now - self._last > _TURN_SECS:
+        if not self.were_given:
+            if time.perf_counter() - self._last <= _TURN_SECS:
+                return
             await asyncio.sleep(0)
-            self._last = now = time.perf_counter()
-        if now - self._threads_ran > _TURN_SECS:
-            let_threads_run()
-            self._threads_ran = now
+        self.note_given()
+
+    def note_given(self) -> None:
+        """Note that other tasks have had a turn; if the loop is busy, let other threads run, too."""
+        self.were_given = False
+        now = time.perf_counter()
+        if now - self._last < _IDLE_SECS:
+            _let_threads_run()
+        self._last = now
 
 
 class SharedTurns(Turns):

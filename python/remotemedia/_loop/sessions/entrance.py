@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from remotemedia._loop.sessions.changes import Changes
-from remotemedia._loop.turns import let_threads_run
+from remotemedia._loop.turns import Turns
 from remotemedia.exceptions import SessionClosedError, SessionInterruptedError
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class Entrance:
         self.is_stream_inside = False
         self.is_waiting = False
         self.changes = Changes()
+        self._turns = Turns()
         self.tasks: set[asyncio.Task[Any]] = set()
 
     async def enter(
@@ -134,7 +135,7 @@ class Entrance:
             self.stage.metrics.note_queue(sum(place.inputs for place in self.line))
         if is_turn_due:
             # Other tasks run first, but no later call.
-            let_threads_run()
+            self._turns.note_given()
             asyncio.get_running_loop().call_soon(self.let_in)
         elif len(self.line) == 1:
             # Another session, which shares nodes, may be inside.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._core import Callers
 from remotemedia._loop.sessions.queues import Failed, Queues
-from remotemedia._loop.turns import Turns, let_threads_run, next_size
+from remotemedia._loop.turns import Turns, next_size
 from remotemedia.exceptions import SessionInterruptedError
 
 if TYPE_CHECKING:
@@ -193,8 +193,7 @@ class Stream(Queues):
                 if not self.has_room:
                     await self.changes.wait_while(lambda: not self.has_room)
                 if self.turns.were_given:
-                    self.turns.were_given = False
-                    let_threads_run()
+                    self.turns.note_given()
                 else:
                     await self.turns.give()
         finally:
