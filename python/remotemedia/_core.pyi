@@ -109,8 +109,7 @@ class SessionCore:
             on_output: Called when the stream of `put` has changed since it was last read; on the event loop,
                 if the opener has one. It must not wait.
 
-        Raises:
-            NodeError: If a node fails to initialize. Earlier nodes have been cleaned up.
+        Raises `NodeError` if a node fails to initialize. Earlier nodes have been cleaned up.
         """
 
     def call(self, item: Any) -> Any:
@@ -125,15 +124,13 @@ class SessionCore:
     def check_takes_items(self) -> None:
         """Reject items for a pipeline with a source.
 
-        Raises:
-            PipelineError: If the pipeline starts with a source.
+        Raises `PipelineError` if the pipeline starts with a source.
         """
 
     def check_outside(self, word: str) -> None:
         """Reject a call that would wait for the node that makes it.
 
-        Raises:
-            PipelineError: If a node of the session waits for the current code.
+        Raises `PipelineError` if a node of the session waits for the current code.
         """
 
     def begin_wait(self, word: str) -> Waiting | None:
@@ -161,8 +158,7 @@ class SessionCore:
     def check_ticket(self, ticket: Ticket) -> None:
         """Check again whether the call of a node can end.
 
-        Raises:
-            PipelineError: If it waits for itself through other pipelines.
+        Raises `PipelineError` if it waits for itself through other pipelines.
         """
 
     def abandon(self, ticket: Ticket) -> bool:
@@ -179,8 +175,7 @@ class SessionCore:
         Waits for running `process` calls; Ctrl-C or `stop` ends the wait. `is_silent` is called with the
         number on the event loop, if the opener has one, before clients are notified of dropped items.
 
-        Raises:
-            PipelineError: If a node of the session waits for the current code.
+        Raises `PipelineError` if a node of the session waits for the current code.
         """
 
     def wait_until_drained(
@@ -206,8 +201,7 @@ class SessionCore:
         Returns:
             `(node id, item index, phase, thread)` of each call that did not return and was abandoned.
 
-        Raises:
-            NodeError: If a node failed to clean up.
+        Raises `NodeError` if a node failed to clean up.
         """
 
 @final
@@ -282,9 +276,8 @@ class OutputStream:
 
         Those that an interruption or a close drops before they are taken are not returned.
 
-        Raises:
-            NodeError: If an item failed. Earlier outputs have been returned.
-            SessionClosedError: If the session has closed.
+        Raises `NodeError` if an item failed; earlier outputs have been returned.
+        Raises `SessionClosedError` if the session has closed.
         """
 
     def next(self, timeout: float) -> tuple[int, Any]:
@@ -293,9 +286,8 @@ class OutputStream:
         Returns:
             `(0, None)` if there is none yet, `(1, output)`, or `(2, None)` at the end.
 
-        Raises:
-            NodeError: If an item failed. Earlier outputs have been returned.
-            SessionClosedError: If the session has closed.
+        Raises `NodeError` if an item failed; earlier outputs have been returned.
+        Raises `SessionClosedError` if the session has closed.
         """
 
     def set_overflow(self, overflow: str) -> None:
@@ -323,9 +315,7 @@ class DirectMap:
     def __next__(self) -> Any:
         """Return the next output.
 
-        Raises:
-            NodeError: If a node fails.
-            StopIteration: After the outputs of `flush`.
+        Raises `NodeError` if a node fails, and `StopIteration` after the outputs of `flush`.
         """
 
 @final
@@ -418,8 +408,7 @@ class LoopStage:
     def wait_for_lock(self, wake: Callable[[], object], node: int | None = None) -> Waiting | None:
         """Call `wake`, on any thread, when a lock is released; return `None` if all are free.
 
-        Raises:
-            PipelineError: If the wait would never end.
+        Raises `PipelineError` if the wait would never end.
         """
 
     def listen(self, become_shared: Callable[[], object]) -> bool:
@@ -428,25 +417,17 @@ class LoopStage:
     def begin_wait(self, word: str) -> Waiting | None:
         """Begin to wait for the session, by its method `word`; return `None` if no node waits.
 
-        Raises:
-            PipelineError: If the wait would never end.
+        Raises `PipelineError` if the wait would never end.
         """
 
     def check_wait(self, waiting: Waiting, word: str) -> None:
-        """Check again whether the wait can end.
-
-        Raises:
-            PipelineError: If it would never end.
-        """
+        """Check again whether the wait can end; raise `PipelineError` if it never would."""
 
     def take_turn(self) -> bool:
         """Return whether the other tasks of the loop should get a turn now; it then counts as given."""
 
     def try_enter(self, inputs: int, *, is_fresh: bool = False) -> LoopCall | None:
-        """Enter the nodes for some inputs; return `None` if others are inside, or a turn of others is due.
-
-        With `is_fresh`, the other tasks of the loop had a turn just now.
-        """
+        """Enter the nodes; return `None` if others are inside, or a turn is due and not `is_fresh`."""
 
     def enter(self, inputs: int, node: int | None = None) -> LoopCall:
         """Enter the nodes, or one of them, whose locks the caller holds."""
@@ -577,15 +558,13 @@ def run(graph: Graph, feed: Any, enable_metrics: bool) -> tuple[list[Any], dict[
 def parse_manifest(text: str) -> ParsedManifest:
     """Parse and check a manifest, JSON or YAML.
 
-    Raises:
-        ManifestError: If it is invalid; the text contains line and path.
+    Raises `ManifestError` if it is invalid; the text contains line and path.
     """
 
 def check_stages(graph: Graph) -> None:
     """Reject a graph whose nodes cannot be divided into stages.
 
-    Raises:
-        PipelineError: If nodes are in the same group and cannot share a stage.
+    Raises `PipelineError` if nodes are in the same group and cannot share a stage.
     """
 
 def draw(graph: Graph, format: str) -> str:  # noqa: A002 - the word of the command line
@@ -612,6 +591,5 @@ def be_fork() -> None:
 def serve_worker() -> None:
     """Run a worker on the socket that is the standard input, until the parent ends it or exits.
 
-    Raises:
-        OSError: If the connection to the parent is lost.
+    Raises `OSError` if the connection to the parent is lost.
     """
