@@ -6,13 +6,15 @@ Otherwise Python would warn that they were never awaited, which is an error here
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 
 import pytest
 from stream_nodes import TIMEOUT_SECS, Add
 
-from remotemedia import Pipeline, with_options
+from remotemedia import Pipeline, execute_pipeline_with_input, with_options
 from remotemedia._loop.stages import threads
+from remotemedia.exceptions import NodeError
 
 
 class Promises:
@@ -108,3 +110,33 @@ def test_a_stream_stops_between_several_results_of_its_first_stage(policy, stop)
             pass
 
     asyncio.run(main())
+
+
+class Given:
+    """Calls a function that has no Python code of its own to compile."""
+
+    def __init__(self, function):
+        self.process = functools.partial(function)
+
+
+class Passes:
+    async def process(self, item):
+        return item
+
+
+def test_each_coroutine_of_several_items_continues_behind_its_own_node():
+    nodes = [Passes(), Given(Promises().process), Add()]
+
+    assert asyncio.run(execute_pipeline_with_input(nodes, [*range(6)])) == [*range(1, 7)]
+
+
+def test_an_error_has_the_node_that_raised_it_and_not_the_last_one_of_other_items():
+    def fails_once(item):
+        if item == 150:
+            raise ValueError(item)
+        return item
+
+    nodes = [Passes(), Given(fails_once), Add()]
+
+    with pytest.raises(NodeError, match=r"'Given_1' failed in process\(\) on item 150: ValueError: 150"):
+        asyncio.run(execute_pipeline_with_input(nodes, [*range(200)]))

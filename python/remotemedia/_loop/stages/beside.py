@@ -42,9 +42,10 @@ class Entry:
         values: What has become of it.
         failure: What ended it.
         is_through: Whether the values are outputs of the last node, or the failure has its node.
+        node: The node that the failure ended, where no kernel says it.
     """
 
-    __slots__ = ("failure", "index", "is_through", "values")
+    __slots__ = ("failure", "index", "is_through", "node", "values")
 
     def __init__(self, index: int, item: Any) -> None:
         """Begin with the item."""
@@ -52,6 +53,7 @@ class Entry:
         self.values = [item]
         self.failure: BaseException | None = None
         self.is_through = False
+        self.node: int | None = None
 
 
 class Beside(Singly):
@@ -62,7 +64,7 @@ class Beside(Singly):
         kernel_first: The index of its first node.
         only_kernel: The kernel for one item, if all nodes are on the loop.
         done: How many items of the last chunk were taken, the one that failed among them.
-        has_neighbours: Whether it is one of several stages, and receives `Entry` objects.
+        has_neighbours: Whether it is one of several stages, and takes several items from place to place.
     """
 
     def __init__(
@@ -289,7 +291,7 @@ class Beside(Singly):
                     if entry.values and entry.values[0] is None:
                         entry.values = []
             except Exception as error:  # noqa: BLE001 - Raised on the loop, for its item.
-                entry.failure = error
+                entry.failure, entry.node = error, self.node
                 failed.append(entry)
         return failed
 
@@ -312,7 +314,7 @@ class Beside(Singly):
         try:
             if error is None:
                 return
-            node = self.node
+            node = self.node if entry.node is None else entry.node
             if part is not None and part.kernel is not None:
                 found = find(error, part.kernel)
                 node = found.node + part.first if found.in_progress.work or found.node >= 0 else node
