@@ -158,7 +158,7 @@ def test_a_stream_continues_only_after_its_output_was_processed(run):
             log.append("end")
 
     class Taking:
-        def process(self, item):
+        async def process(self, item):
             log.append(f"take {item}")
 
     run([Holding(), Taking()], [1, 2])

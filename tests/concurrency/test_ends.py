@@ -9,7 +9,7 @@ import pytest
 from concurrent_nodes import ENGINES, Gate, Notes, all_of, by_run, opened, start
 from stream_nodes import TIMEOUT_SECS
 
-from remotemedia import with_options
+from remotemedia import execute_pipeline_with_input, with_options
 from remotemedia.exceptions import (
     NodeError,
     NodeTimeoutError,
@@ -334,3 +334,15 @@ def test_the_watchdog_names_the_item_that_stays_inside(caplog):
 
     assert "node 'Gate_0'" in caplog.text
     assert "item 0 " in caplog.text
+
+
+def test_a_run_raises_what_asks_to_close_it():
+    class Closes:
+        async def process(self, item):
+            raise GeneratorExit
+
+    async def main():
+        with pytest.raises(GeneratorExit):
+            await execute_pipeline_with_input([with_options(Closes(), concurrency=2)], [1, 2])
+
+    asyncio.run(asyncio.wait_for(main(), TIMEOUT_SECS))

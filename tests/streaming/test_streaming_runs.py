@@ -282,11 +282,19 @@ def test_only_nodes_that_iterate_over_their_items_pull_them(
     assert asyncio.run(execute_pipeline_with_input([node], [1]))
 
 
-def test_a_chain_with_nodes_of_a_thread_goes_the_way_of_threads() -> None:
+def test_beside_nodes_of_a_thread_it_has_no_block_that_could_belong_to_a_task() -> None:
     class Plain:
         def process(self, item: int) -> int:
             return item
 
-    assert on_loop(resolve([Plain(), Sums()]), is_run=True) is None
-    assert on_loop(resolve([with_options(Plain(), placement="inline"), Sums()]), is_run=True) is not None
+    class Limits(Sums):
+        async def process(self, items: Any) -> Any:
+            async for item in items:
+                with contextlib.suppress(KeyError):
+                    yield item
+
+    assert on_loop(resolve([Plain(), Sums()]), is_run=True) is not None
+    assert on_loop(resolve([Plain(), Limits()]), is_run=True) is None
+    assert on_loop(resolve([with_options(Plain(), placement="inline"), Limits()]), is_run=True) is not None
     assert asyncio.run(execute_pipeline_with_input([Plain(), Sums()], [1, 2])) == [1, 3]
+    assert asyncio.run(execute_pipeline_with_input([Plain(), Limits()], [1, 2])) == [1, 2]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._graph.graph import Entry, Graph
 from remotemedia._graph.node_kinds import classify, makes_coroutines
-from remotemedia._loop.places import LOOP, THREAD, has_stages, on_loop, places_of, stages_of
+from remotemedia._loop.places import LOOP, THREAD, are_staged, on_loop, places_of, stages_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -108,7 +108,7 @@ def _crossings(graph: Graph) -> list[list[Entry]]:
 
 def _placed(graph: Graph) -> list[list[tuple[Entry, Place]]]:
     """Return the nodes of each stage, and where they run."""
-    stages = stages_of(graph) if has_stages(graph.entries) else [graph.entries]
+    stages = stages_of(graph) if are_staged(graph.entries) else [graph.entries]
     return [[*zip(stage, places_of(stage), strict=True)] for stage in stages]
 
 

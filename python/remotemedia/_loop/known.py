@@ -12,7 +12,15 @@ from remotemedia._graph.graph import Graph
 from remotemedia._graph.node_kinds import classify, is_marked
 from remotemedia._graph.policy import Policy
 from remotemedia._loop.gates import connections_of
-from remotemedia._loop.places import THREAD, has_stages, has_streaming_nodes, on_loop, places_of, stages_of
+from remotemedia._loop.places import (
+    THREAD,
+    are_staged,
+    has_streaming_nodes,
+    makes_several,
+    on_loop,
+    places_of,
+    stages_of,
+)
 from remotemedia.core.node import Node
 from remotemedia.nodes import _builtin
 
@@ -98,6 +106,11 @@ class Known:
         return has_streaming_nodes(self._entries)
 
     @functools.cached_property
+    def makes_several(self) -> bool:
+        """Whether one of the nodes may have any number of outputs for an item."""
+        return makes_several(self._entries[self.first :])
+
+    @functools.cached_property
     def never_suspends(self) -> bool:
         """Whether all are `def` nodes on the loop, which are called once for an item."""
         if self.has_policies or any(self.on_thread):
@@ -122,7 +135,7 @@ class Known:
         """The graphs of several stages; the list is empty if all nodes are in one."""
         if self._stages is None:
             self._stages = []
-            if has_stages(self._entries):
+            if are_staged(self._entries):
                 parts = stages_of(Graph(self._name, self._entries, self._source))
                 self._stages = [Graph(self._name, entries) for entries in parts if len(parts) > 1]
             for index, stage in enumerate(self._stages):

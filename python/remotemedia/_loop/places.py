@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import filterfalse, groupby
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 __all__ = [
     "LOOP",
     "THREAD",
+    "are_staged",
     "can_measure",
     "has_stages",
     "has_streaming_nodes",
     "is_concurrent",
     "is_logged",
     "is_placed",
+    "makes_several",
     "metrics_of",
     "on_loop",
     "places_of",
@@ -54,9 +57,9 @@ def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
     On the loop run coroutines, async generators, and nodes with `placement="inline"`; beside it run other
     `def` nodes, in a session also on threads of their own, with `placement="thread"`. Coroutines, and some
     `def` nodes, may have failure policies. Other options need stages elsewhere, and so does logging, for
-    which sessions check `is_logged` when they open. Without a thread, there may also be streaming nodes,
-    which only iterate over their items; in a run only if no node has a policy. Where there are branches, no
-    node has a thread of its own, and runs have no streaming nodes.
+    which sessions check `is_logged` when they open. Streaming nodes only iterate over their items; in a run
+    only if no node has a policy. Where there are branches, no node has a thread of its own, nodes with any
+    number of outputs have no thread beside them, and runs have no streaming nodes.
 
     Args:
         graph: The checked pipeline.
@@ -70,7 +73,7 @@ def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
     if is_run and any("group" in entry.options for entry in graph.entries):
         return None
     if _is_chain(graph.entries):
-        return graph if _runs_beside(graph, kinds, is_run=is_run) else None
+        return graph if _runs_beside(graph, is_run=is_run) else None
     ordered = Graph(
         graph.name, [graph.entries[position] for position in plan_order(graph.entries)], graph.source
     )
@@ -94,7 +97,12 @@ def can_measure(graph: Graph, *, is_run: bool) -> bool:
     """
     if any(is_concurrent(entry) for entry in graph.entries):
         return False
-    return not (is_run and has_streaming_nodes(graph.entries))
+    return not (is_run and has_streaming_nodes(graph.entries) and not are_staged(graph.entries))
+
+
+def makes_several(entries: Iterable[Entry]) -> bool:
+    """Whether one of the nodes may have any number of outputs for an item."""
+    return any(classify(entry.node).endswith(("generator", "streaming")) for entry in entries)
 
 
 def has_streaming_nodes(entries: Iterable[Entry]) -> bool:
@@ -139,35 +147,34 @@ def _can_branch(graph: Graph, *, is_run: bool) -> bool:
         return False
     if THREAD not in (places := places_of(graph.entries)):
         return True
-    # Without a node on the loop, threads take the items through compiled code. As in chains, a node with any
-    # number of outputs beside a thread would need a queue.
-    kinds = [classify(entry.node) for entry in graph.entries[graph.source is not None :]]
-    return LOOP in places and not any(kind.endswith(("generator", "streaming")) for kind in kinds)
+    # Without a node on the loop, threads take the items through compiled code. A node with any number of
+    # outputs beside a thread would need a queue.
+    return LOOP in places and not makes_several(graph.entries[graph.source is not None :])
 
 
-def _runs_beside(graph: Graph, kinds: Sequence[str | None], *, is_run: bool) -> bool:
+def _runs_beside(graph: Graph, *, is_run: bool) -> bool:
     """Whether a chain can run on the loop and on threads beside it."""
-    has_placed = is_placed(graph.entries[graph.source is not None :])
-    has_generators = any(
-        kind is not None and kind.endswith(("generator", "streaming"))
-        for kind in kinds[graph.source is not None :]
-    )
-    if any(is_concurrent(entry) for entry in graph.entries):
-        return not has_generators and not (has_placed and is_run)
+    nodes = graph.entries[graph.source is not None :]
+    has_placed = is_placed(nodes)
     if has_placed and is_run:
         return False
+    if any(is_concurrent(entry) for entry in graph.entries):
+        return not makes_several(nodes)
     if THREAD not in (places := places_of(graph.entries)) and not has_placed:
         return True
-    # A node with any number of outputs beside a thread would need a queue.
-    return not has_generators and (has_placed or LOOP in places or not is_run)
+    if is_run and has_streaming_nodes(nodes):
+        # As in a session, several tasks take the items through the stages.
+        return all(
+            classify(entry.node) != "streaming" or _only_iterates(entry.node, is_run=False) for entry in nodes
+        )
+    return has_placed or LOOP in places or not is_run
 
 
 def stages_of(graph: Graph) -> list[list[Entry]]:
     """Return the nodes of each stage: neighbours of a placed node are in others, unless in its group.
 
-    So are those of a node with concurrency.
-
-    A source is in the first stage.
+    So are those of a node with concurrency. Where a node has any number of outputs, those on the loop and
+    those beside it are in different stages, between which the outputs wait. A source is in the first stage.
     """
     sources = graph.source is not None
     stages: list[list[Entry]] = [[*graph.entries[:sources]]] if sources else []
@@ -179,7 +186,32 @@ def stages_of(graph: Graph) -> list[list[Entry]]:
         else:
             stages.append([entry])
         last = name
-    return stages
+    return [part for stage in stages for part in _divided(stage)]
+
+
+def _divided(stage: list[Entry]) -> list[list[Entry]]:
+    """Return the nodes of a stage by their places, if there is more than one and outputs have to wait."""
+    nodes = [*_receiving(stage)]
+    if is_placed(nodes) or not _crosses(nodes):
+        return [stage]
+    places = dict(zip((entry.id for entry in nodes), places_of(nodes), strict=True))
+    parts = [[*part] for _, part in groupby(nodes, lambda entry: places[entry.id])]
+    return [[*stage[: len(stage) - len(nodes)], *parts[0]], *parts[1:]]
+
+
+def _crosses(nodes: Sequence[Entry]) -> bool:
+    """Whether nodes have any number of outputs, and others are beside the loop."""
+    return makes_several(nodes) and THREAD in places_of(nodes)
+
+
+def are_staged(entries: Sequence[Entry]) -> bool:
+    """Whether a chain may have several stages."""
+    return has_stages(entries) or _crosses([*_receiving(entries)])
+
+
+def _receiving(entries: Iterable[Entry]) -> Iterable[Entry]:
+    """Return the nodes that receive items: a source does not."""
+    return filterfalse(lambda entry: is_source(entry.node), entries)
 
 
 def has_stages(entries: Iterable[Entry]) -> bool:

@@ -13,11 +13,11 @@ from remotemedia import _log, _shutdown
 from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import combine, throw
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
-from remotemedia._loop.places import has_streaming_nodes, is_concurrent
+from remotemedia._loop.places import are_staged, has_streaming_nodes
 from remotemedia._loop.sessions.staged_run import StagedRun
 from remotemedia._loop.stages.stage import Stage
 from remotemedia._loop.streaming.run_stage import StreamingStage
-from remotemedia._loop.turns import SharedTurns, Turns, next_size
+from remotemedia._loop.turns import SharedTurns, Turns, is_current, next_size
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
@@ -51,8 +51,7 @@ async def run(
     """
     _shutdown.check_not_ending(f"a run of pipeline '{graph.name}'")
     task = asyncio.current_task()
-    stage = _stage_of(graph)
-    stage.metrics = metrics
+    stage = _stage_of(graph, metrics)
     outputs: list[Any] = []
     failure: BaseException | None = None
     if task is not None:
@@ -67,7 +66,7 @@ async def run(
     except BaseException as error:  # noqa: BLE001 - Raised again below, after everything is cleaned up.
         failure = error
     finally:
-        failures = await clean_up(stage, failure, graph.name)
+        failures = await clean_up(stage, failure, graph.name, task)
         if task is not None:
             _tasks.pop(task, None)
     failure = combine(failure, failures)
@@ -80,10 +79,12 @@ async def run(
         del failure, failures
 
 
-def _stage_of(graph: Graph) -> Stage | StagedRun:
-    if any(is_concurrent(entry) for entry in graph.entries):
-        return StagedRun(graph)
-    return StreamingStage(graph) if has_streaming_nodes(graph.entries) else Stage(graph)
+def _stage_of(graph: Graph, metrics: LoopMetrics | None) -> Stage | StagedRun:
+    if are_staged(graph.entries):
+        return StagedRun(graph, metrics)
+    stage = StreamingStage(graph) if has_streaming_nodes(graph.entries) else Stage(graph)
+    stage.metrics = metrics
+    return stage
 
 
 def _take(stage: Stage, feed: Any, outputs: list[Any]) -> Coroutine[Any, Any, None]:
@@ -125,7 +126,10 @@ async def _take_all(stage: Stage, items: Iterable[Any], outputs: list[Any]) -> N
 
 
 async def clean_up(
-    stage: Stage | Chain | StagedRun, failure: BaseException | None, name: str
+    stage: Stage | Chain | StagedRun,
+    failure: BaseException | None,
+    name: str,
+    task: asyncio.Task[Any] | None,
 ) -> list[BaseException]:
     """Clean up the nodes to the end, even if the task is cancelled; return what they raised.
 
@@ -133,8 +137,9 @@ async def clean_up(
         stage: The nodes.
         failure: What has ended the run, if anything.
         name: The name of the pipeline.
+        task: The task of the run, in which this is called.
     """
-    if isinstance(failure, GeneratorExit):
+    if isinstance(failure, GeneratorExit) and not is_current(task):
         # The loop has stopped, and no longer runs this coroutine.
         if isinstance(stage, StagedRun):
             stage.end_alone()
@@ -142,20 +147,20 @@ async def clean_up(
     if not stage.may_wait_in_cleanup():
         return await stage.clean_up()
     loop = asyncio.get_running_loop()
-    task = loop.create_task(stage.clean_up())
+    work = loop.create_task(stage.clean_up())
     second = _shutdown.SecondInterrupt()
     deadline = loop.time() + CLOSE_TIMEOUT_SECS if failure is not None else None
     cancelled: list[BaseException] = []
-    while not task.done():
+    while not work.done():
         try:
-            await asyncio.wait([task], timeout=None if deadline is None else _POLL_INTERVAL_SECS)
+            await asyncio.wait([work], timeout=None if deadline is None else _POLL_INTERVAL_SECS)
         except asyncio.CancelledError as error:
             cancelled = [error]
             deadline = deadline or loop.time() + CLOSE_TIMEOUT_SECS
         if deadline is not None and (loop.time() > deadline or second.has_occurred()):
             _log.cleanup_abandoned(name, CLOSE_TIMEOUT_SECS)
             return cancelled
-    return [*task.result(), *cancelled]
+    return [*work.result(), *cancelled]
 
 
 def _end_runs() -> None:

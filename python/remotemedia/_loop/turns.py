@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from remotemedia._core import LoopCall
     from remotemedia._loop.stages.stage import Stage
 
-__all__ = ["CHUNK_SECS", "CROSSING_SECS", "SharedTurns", "Turns", "cancellations", "next_size"]
+__all__ = ["CHUNK_SECS", "CROSSING_SECS", "SharedTurns", "Turns", "cancellations", "is_current", "next_size"]
 
 _LARGEST_CHUNK = 4096
 
@@ -151,3 +151,11 @@ def cancellations() -> int:
         # The loop has stopped.
         task = None
     return 0 if task is None else task.cancelling()
+
+
+def is_current(task: asyncio.Task[Any] | None) -> bool:
+    """Whether an event loop runs this task now. Otherwise, a `GeneratorExit` in it closes it."""
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:
+        return False

@@ -69,7 +69,9 @@ impl LoopMetrics {
     }
 
     fn count_in(&self) {
-        self.all.count_in();
+        if self.first == 0 {
+            self.all.count_in();
+        }
     }
 
     fn count_out(&self) {

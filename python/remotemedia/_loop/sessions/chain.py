@@ -48,6 +48,11 @@ class Chain:
         return any(isinstance(stage, ConcurrentStage) for stage in self.stages)
 
     @property
+    def makes_several(self) -> bool:
+        """Whether nodes of one of several stages may have any number of outputs for an item."""
+        return len(self.stages) > 1 and any(stage.known.makes_several for stage in self.stages)
+
+    @property
     def is_busy(self) -> bool:
         """Whether a call is inside."""
         return any(entrance.is_busy for entrance in self.entrances)
@@ -148,9 +153,12 @@ def _divide(parts: list[Graph]) -> list[Stage]:
         if is_concurrent(part.entries[-1]):
             stages.append(ConcurrentStage(part, first))
             continue
+        if part.known is not None and part.known.is_streaming:
+            stages.append(SessionStage(part, first))
+            continue
         has_own_thread = is_placed(part.entries)
         stage = Stage(part, first, None if has_own_thread else beside)
-        stage.has_neighbours = True
+        stage.has_neighbours = not stage.known.makes_several
         if not has_own_thread:
             beside = beside or stage.thread
         stages.append(stage)

@@ -38,6 +38,11 @@ class Chunk:
         is_cancelled: Whether the items are not needed, so that no task begins.
         is_in_order: Whether they have entered the last stage, which they may leave before earlier chunks.
         outputs: Those that wait for earlier chunks.
+        position: The first stage that they pass.
+        parent: The chunk from which a node has made them, one after the other.
+        parts: The number of chunks that were made from this one and are not through.
+        is_over: Whether nothing is left of it, except for its parts.
+        has_failed: Whether one of its parts has failed.
     """
 
     # Most chunks need few of these: they are set where they are needed.
@@ -48,6 +53,9 @@ class Chunk:
     is_alone = is_cancelled = is_in_order = False
     is_waiting = True
     outputs: Sequence[Any] = ()
+    position = parts = 0
+    parent: Chunk | None = None
+    is_over = has_failed = False
 
     def __init__(self, items: list[Any], generation: int, context: contextvars.Context) -> None:
         """Begin with items."""

@@ -184,9 +184,10 @@ class ConcurrentStream(StagedStream):
             has_failed |= entry.failure is not None
             chunk = Chunk([], generation, contextvars.copy_context())
             chunk.entries, chunk.count = [entry], 1
+            chunk.position = position + 1
             chunk.is_waiting = False
             self.accepted += 1
-            self._begin_chunk(chunk, self._pass(chunk, position + 1))
+            self._begin_chunk(chunk, self._pass(chunk))
         await self.changes.wait_while(lambda: bool(self._under_way))
         return not has_failed and generation == self._generation
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from remotemedia._loop.sessions.changes import Changes
-from remotemedia._loop.turns import Turns
+from remotemedia._loop.turns import Turns, is_current
 from remotemedia.exceptions import SessionClosedError, SessionInterruptedError
 
 if TYPE_CHECKING:
@@ -302,6 +302,7 @@ class Entrance:
         """
         has_arrived = False
         failure: BaseException | None = None
+        task = asyncio.current_task()
         self._note_stream(call, is_inside=True)
         try:
             await work
@@ -311,9 +312,10 @@ class Entrance:
                 if _is_cancelled():
                     raise
                 failure = error
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - Raised by the iteration over the outputs.
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and not is_current(task):
+                # The loop has stopped, and the task is closed.
+                raise
             failure = error
         finally:
             self._note_stream(call, is_inside=False)

@@ -192,9 +192,13 @@ class Queues(ABC):
         """Take no more outputs, and stop what is in progress."""
         self.is_abandoned = True
         if self.outputs or (self.accepted and not self.is_complete):
-            self._entrance.stage.forget_soon()
+            self._forget_soon()
         self.drop()
         self.cancel()
+
+    def _forget_soon(self) -> None:
+        """Let nodes that hold items of this stream drop them."""
+        self._entrance.stage.forget_soon()
 
     def close_task(self) -> None:
         """End the task where the event loop no longer runs."""

@@ -146,10 +146,15 @@ class StagedStream(ChunkTasks):
         if chunk.call is not None:
             self._entrance.stop = None
             self._leave_first(chunk)
+        chunk.is_over = True
+        self._finish_chunk(chunk)
+        self.notify()
+
+    def _finish_chunk(self, chunk: Chunk) -> None:
+        """Count the items of a chunk as done."""
         if chunk.generation == self._generation:
             self._in_progress -= chunk.count
             self.finished += chunk.count
-        self.notify()
 
     def _takes(self, chunk: Chunk, count: int) -> bool:
         """Whether a chunk that waits takes more items."""
@@ -157,16 +162,16 @@ class StagedStream(ChunkTasks):
             return False
         return chunk.count + count <= self._largest
 
-    async def _pass(self, chunk: Chunk, first: int = 0) -> None:
-        """Pass a chunk through the stages from one of them on."""
-        entrances = self._entrances[first:]
+    async def _pass(self, chunk: Chunk) -> None:
+        """Pass a chunk through the stages."""
+        entrances = self._entrances[chunk.position :]
         try:
             if self._is_through_first(chunk):
                 self._leave_first(chunk)
                 chunk.entries = through(chunk.entries)
                 entrances = entrances[1:]
             for entrance in entrances:
-                if not await self._pass_stage(entrance, chunk):
+                if not await self._pass_stage(entrance, chunk) or not chunk.entries:
                     return
             outputs = outputs_of(chunk.entries)
             chunk.entries = []
@@ -175,7 +180,7 @@ class StagedStream(ChunkTasks):
             if not self._entrance.is_closed:
                 self._deliver(chunk, [Failed(error)])
         finally:
-            if chunk.count >= self._size or chunk.took > CROSSING_SECS:
+            if chunk.parent is None and (chunk.count >= self._size or chunk.took > CROSSING_SECS):
                 self._size = next_size(self._size, chunk.took, CROSSING_SECS, self._capacity)
             self._end_chunk(chunk)
 
@@ -207,17 +212,24 @@ class StagedStream(ChunkTasks):
             if call is None:
                 return False
             self._note_entered(entrance, chunk)
-            if entrance is self._entrance:
-                self._number(chunk, call.first)
+            if chunk.is_waiting:
+                # Others may have joined it.
                 stage.core.count_inputs(chunk.count - inputs)
+                chunk.is_waiting = False
+                if entrance is self._entrance:
+                    self._number(chunk, call.first)
             if chunk.generation != self._generation:
                 entrance.leave(call)
                 entrance.forget(call)
                 return False
             if stage.only_kernel is not None and len(chunk.entries) == 1 and is_item(chunk.entries[0]):
                 return await self._pass_item(entrance, call, stage.only_kernel, chunk)
-            work = stage.pass_entries(chunk.entries)
+            work = self._work_in(entrance, chunk)
         return await self._visit(entrance, call, work, chunk)
+
+    def _work_in(self, entrance: Entrance, chunk: Chunk) -> Coroutine[Any, Any, None]:
+        """Return what passes a chunk through the nodes of a stage."""
+        return entrance.stage.pass_entries(chunk.entries)
 
     async def _pass_item(self, entrance: Entrance, call: LoopCall, kernel: Kernel, chunk: Chunk) -> bool:
         """Pass a single item through a stage, as `_pass_stage`, in as few coroutines as possible."""
@@ -271,7 +283,7 @@ class StagedStream(ChunkTasks):
             return None
 
     def _number(self, chunk: Chunk, first: int) -> None:
-        """Set the indices of items that enter the first stage. No more items come into the chunk."""
+        """Set the indices of items that enter the first stage."""
         chunk.is_waiting = False
         first = self._taken if self._counts_own_items else first
         self._taken += chunk.count
@@ -295,15 +307,17 @@ class StagedStream(ChunkTasks):
     async def _flush_stage(self, position: int, entrance: Entrance, generation: int) -> bool:
         """Flush a stage, and pass its outputs on; return whether to flush the next one."""
         chunk = await self._flushed(entrance, generation)
-        if chunk is None:
-            return False
+        return chunk is not None and await self._pass_flushed(position, chunk)
+
+    async def _pass_flushed(self, position: int, chunk: Chunk) -> bool:
+        """Pass what a stage has flushed through those behind it; return whether to flush the next one."""
         goes_on = True
         for following in self._entrances[position + 1 :]:
             if not goes_on or not chunk.entries:
                 break
             goes_on = await self._pass_stage(following, chunk)
         has_failed = any(entry.failure is not None for entry in chunk.entries)
-        if goes_on and generation == self._generation:
+        if goes_on and chunk.generation == self._generation:
             self._keep(outputs_of(chunk.entries))
             self.notify()
         return goes_on and not has_failed

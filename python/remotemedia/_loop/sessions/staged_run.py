@@ -1,4 +1,4 @@
-"""A run whose nodes are in several stages, because some receive several items at once."""
+"""A run whose nodes are in several stages, between which items wait."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from remotemedia._errors import throw
 from remotemedia._limits import DEFAULT_QUEUE_SIZE
 from remotemedia._loop.sessions.chain import Chain
 from remotemedia._loop.sessions.concurrent_stream import ConcurrentStream
+from remotemedia._loop.sessions.forwarding import ForwardingStream
 from remotemedia._loop.sessions.queues import Failed, close_task
+from remotemedia._loop.sessions.staged import StagedStream
 
 if TYPE_CHECKING:
     from remotemedia._core import LoopMetrics
@@ -19,16 +21,11 @@ __all__ = ["StagedRun"]
 
 
 class StagedRun:
-    """A stream through the stages of a pipeline that runs once.
+    """A stream through the stages of a pipeline that runs once."""
 
-    Attributes:
-        metrics: Those of the nodes, which are not measured here.
-    """
-
-    def __init__(self, graph: Graph) -> None:
-        """Claim the nodes; none is called yet."""
-        self.metrics: LoopMetrics | None = None
-        self._chain = Chain(graph)
+    def __init__(self, graph: Graph, metrics: LoopMetrics | None = None) -> None:
+        """Claim the nodes, whose metrics may be collected; none is called yet."""
+        self._chain = Chain(graph, metrics)
         self._stream: _RunStream | None = None
 
     async def initialize(self) -> None:
@@ -45,7 +42,8 @@ class StagedRun:
         Raises:
             NodeError: If a node fails.
         """
-        stream = self._stream = _RunStream(self._chain, DEFAULT_QUEUE_SIZE, counts_own_items=True)
+        kind = _ConcurrentRunStream if self._chain.is_concurrent else _ForwardingRunStream
+        stream = self._stream = kind(self._chain, DEFAULT_QUEUE_SIZE, counts_own_items=True)
         # They are taken at once.
         stream.set_overflow("keep")
         if feed is None:
@@ -89,7 +87,7 @@ class StagedRun:
         return self._stream is not None and self._stream.is_active
 
 
-class _RunStream(ConcurrentStream):
+class _RunStream(StagedStream):
     """The stream of a run: its nodes are not flushed after a failure."""
 
     _has_failed = False
@@ -108,3 +106,11 @@ class _RunStream(ConcurrentStream):
 
     async def _flush_stage(self, position: int, entrance: Entrance, generation: int) -> bool:
         return not self._has_failed and await super()._flush_stage(position, entrance, generation)
+
+
+class _ConcurrentRunStream(_RunStream, ConcurrentStream):
+    """A run with nodes that receive several items at once."""
+
+
+class _ForwardingRunStream(_RunStream, ForwardingStream):
+    """A run with nodes that may have any number of outputs for an item."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from remotemedia._compiled.kernels import AsyncKernels, Kernel
     from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
+    from remotemedia._loop.stages.beside import Entry
     from remotemedia._loop.stages.members import Members
     from remotemedia._loop.stages.singly import Outputs, Room
     from remotemedia._loop.stages.threads import NodeThread
@@ -99,11 +100,18 @@ class Stage(Branches):
         Raises:
             NodeError: If a node fails. The outputs of the items before are there; `done` counts the items.
         """
-        # Each coroutine around the nodes costs time whenever one of them suspends, so there is only one here.
-        self.room = room
         first = call.first - base
         if self.is_divided:
+            self.room = room
             return self._take_beside(chunk, first, outputs)
+        return self.take_whole(chunk, first, outputs, room)
+
+    def take_whole(
+        self, chunk: Sequence[Any], first: int, outputs: Outputs, room: Room | None = None
+    ) -> Coroutine[Any, Any, None]:
+        """Pass items through all nodes at once, as `take` does; `first` is the index of the first one."""
+        # Each coroutine around the nodes costs time whenever one of them suspends, so there is only one here.
+        self.room = room
         if self._kernels is None:
             return self._take_singly(chunk, first, outputs)
         if room is None:
@@ -159,6 +167,20 @@ class Stage(Branches):
             return failure
         finally:
             del failure
+
+    async def pass_entries(self, entries: list[Entry]) -> None:
+        """Pass items through all nodes, also those with any number of outputs."""
+        if self.is_divided:
+            await super().pass_entries(entries)
+            return
+        for entry in entries:
+            if entry.failure is not None or not entry.values:
+                continue
+            items, entry.values = entry.values, []
+            try:
+                await self.take_whole(items, entry.index, entry.values)
+            except Exception as error:  # noqa: BLE001 - Raised by the caller, for its item.
+                entry.failure = error
 
     async def go_on_one(self, kernel: Kernel, error: BaseException, index: int, outputs: Outputs) -> None:
         """Continue after the kernel for one item has raised an error, as `take` does."""

@@ -13,8 +13,8 @@ from remotemedia._loop.streaming.session_node import SessionNode
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
+    from remotemedia._loop.stages.members import Members
     from remotemedia._loop.stages.singly import Outputs, Room
 
 __all__ = ["SessionStage"]
@@ -23,9 +23,9 @@ __all__ = ["SessionStage"]
 class SessionStage(Stage):
     """Nodes on the current event loop, some of them streaming nodes."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, neighbour: Members | None = None) -> None:
         """Claim the nodes; none is called yet."""
-        super().__init__(graph)
+        super().__init__(graph, neighbour)
         self._streaming: dict[int, SessionNode] = {
             index: SessionNode(node) for index, node in enumerate(self.nodes) if classify(node) == "streaming"
         }
@@ -44,16 +44,11 @@ class SessionStage(Stage):
             except Exception as error:  # noqa: BLE001 - It belongs to no input.
                 _log.log_ignored_error(error)
 
-    def take(
-        self,
-        call: LoopCall,
-        chunk: Sequence[Any],
-        outputs: Outputs,
-        room: Room | None = None,
-        base: int = 0,
+    def take_whole(
+        self, chunk: Sequence[Any], first: int, outputs: Outputs, room: Room | None = None
     ) -> Coroutine[Any, Any, None]:
-        """Pass items through the nodes, as in `Stage.take`."""
-        work = super().take(call, chunk, outputs, room, base)
+        """Pass items through the nodes, as in `Stage.take_whole`."""
+        work = super().take_whole(chunk, first, outputs, room)
         return self._forget_before(work) if self._must_forget else work
 
     async def flush(self, outputs: Outputs, base: int = 0, room: Room | None = None) -> None:

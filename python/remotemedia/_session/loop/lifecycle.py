@@ -91,11 +91,12 @@ class LoopLifecycle(AsyncSession):
 
     async def open(self) -> Self:
         """Initialize the nodes."""
+        task = asyncio.current_task()
         try:
             await self._chain.initialize()
         except BaseException as error:  # noqa: BLE001 - Raised again below, after cleaning up.
             self._is_closed = True
-            failure = combine(error, await clean_up(self._chain, error, self._name))
+            failure = combine(error, await clean_up(self._chain, error, self._name, task))
         else:
             self._one = self._stage.one
             _open_sessions.add(self)

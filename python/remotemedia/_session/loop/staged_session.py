@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from remotemedia._errors import throw
 from remotemedia._graph.output_shape import shape
 from remotemedia._loop.sessions.chunks import through
-from remotemedia._loop.sessions.concurrent_stream import ConcurrentStream
-from remotemedia._loop.sessions.staged import StagedStream
+from remotemedia._loop.sessions.stream_kinds import stream_kind
 from remotemedia._loop.stages.beside import Entry
 from remotemedia._session.loop.session import LoopSession
 
@@ -25,7 +24,7 @@ class StagedSession(LoopSession):
     """A session whose calls and items enter one stage after the other, in order."""
 
     def _new_stream(self, *, counts_own_items: bool = False) -> Stream:
-        kind = ConcurrentStream if self._chain.is_concurrent else StagedStream
+        kind = stream_kind(self._chain)
         return kind(self._chain, self._capacity, counts_own_items=counts_own_items)
 
     @property
@@ -52,6 +51,10 @@ class StagedSession(LoopSession):
                 if (failure := entries[-1].failure) is not None:
                     throw(failure)
             return shape([entry.values[0] for entry in entries])
+        except asyncio.CancelledError:
+            for entrance in self._chain.entrances:
+                entrance.stage.forget_soon()
+            raise
         finally:
             failure = None
             entries.clear()
