@@ -48,6 +48,29 @@ class TestDroppedItems:
         assert dropped + len([item for item in hold.seen if item != "new"]) >= 50
         assert metrics["interrupted"] == dropped
 
+    @pytest.mark.parametrize("way", ["map", "put"])
+    def test_the_end_of_the_input_is_no_item_that_is_dropped(self, way):
+        hold = Hold(2)
+
+        def take_all():
+            if way == "map":
+                return list(session.map(range(5)))
+            for number in range(5):
+                session.put(number)
+            session.end()
+            return list(session)
+
+        with Pipeline([hold]).open(placement="thread", enable_metrics=True) as session:
+            taking = Worker(take_all)
+            assert hold.is_there.wait(TIMEOUT_SECS)
+            # By now, all items and the end wait behind the one that is held.
+            time.sleep(0.2)
+            threading.Timer(0.1, hold.go.set).start()
+
+            assert session.interrupt() == 3
+            assert taking.result() == [0, 1]
+            assert session.metrics()["interrupted"] == 3
+
     def test_outputs_that_were_not_taken_are_dropped_too(self):
         node = Noting()
 

@@ -273,7 +273,10 @@ fn feed_session(
                 outputs.drain(..).try_for_each(|output| sink.accept(output)).map_err(RunError::Sink)?;
             }
             Next::Nothing if goes_on => {}
-            Next::Nothing => control.bridge.pause_chunks(py).map_err(RunError::Feed)?,
+            Next::Nothing => {
+                control.bridge.pause_chunks(py).map_err(RunError::Feed)?;
+                detach(py, || session.hand_on_chunks());
+            }
             Next::End => return Ok(()),
             Next::Failed(error) => return Err(error),
         }

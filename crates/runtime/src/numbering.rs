@@ -27,6 +27,11 @@ pub(crate) const fn of_chunk(first: u64) -> u64 {
     of_item(first) - 1
 }
 
+/// The number of the item at a position of a chunk; of an input that is no chunk, its own.
+pub(crate) fn of_position(input: u64, position: Option<u32>) -> u64 {
+    position.map_or(input, |position| of_item(item_index(input) + u64::from(position)))
+}
+
 /// The number of an end of input after this many items and after the input numbered `last`.
 pub(crate) fn of_end(items: u64, last: u64) -> u64 {
     let after_items = if items == 0 { 0 } else { of_item(items - 1) };

@@ -197,10 +197,9 @@ impl Plan {
         let (first, others) = self.stages.split_first()?;
         // A limit is for the call of one item.
         let is_unlimited = |node: &PlanNode| node.options.timeout.is_none();
-        let goes_in_order = |stage: &Stage| !stage.is_parallel() && stage.options.when_full == WhenFull::Wait;
         let takes_batches = first.takes_batches_in_order() && first.options.when_full == WhenFull::Wait;
-        let are_in_order = (goes_in_order(first) || takes_batches) && others.iter().all(goes_in_order);
-        if !self.is_chain() || !are_in_order || !self.nodes.iter().all(is_unlimited) {
+        let take_chunks = (first.takes_chunks() || takes_batches) && others.iter().all(Stage::takes_chunks);
+        if !self.is_chain() || !take_chunks || !self.nodes.iter().all(is_unlimited) {
             return None;
         }
         let smallest = self.stages.iter().map(|stage| stage.options.queue_size.unwrap_or(queue_size)).min()?;

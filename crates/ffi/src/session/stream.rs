@@ -260,6 +260,7 @@ impl OutputStream {
         if matches!(found, Next::Nothing) {
             if !timeout.is_zero() {
                 core.bridge.pause_chunks(py)?;
+                detach(py, || core.session.hand_on_chunks());
             }
             core.check_not_left(py)?;
             py.check_signals()?;

@@ -88,6 +88,11 @@ pub trait Sink<P: Payload> {
 
     /// A generator is about to be asked for its next output, which may take long: pass on what was accepted.
     fn before_wait(&mut self) {}
+
+    /// The same where the next item of a chunk is about to begin: those so far have no more outputs.
+    fn between_items(&mut self) {
+        self.before_wait();
+    }
 }
 
 impl<P: Payload> Sink<P> for Vec<P> {

@@ -51,6 +51,13 @@ impl Stage {
         self.workers() > 0 && self.options.concurrency == 1 && self.options.batch.is_none()
     }
 
+    /// Whether it takes the items of a chunk one after the other, here or in its workers.
+    pub fn takes_chunks(&self) -> bool {
+        let options = &self.options;
+        let is_in_workers = self.workers() > 0 && options.batch.is_none() && options.is_ordered;
+        options.when_full == WhenFull::Wait && (is_in_workers || !self.is_parallel())
+    }
+
     /// The most items that are in progress in the stage at once, if a queue whose node does not say is of `queue_size`.
     pub fn width(&self, queue_size: usize) -> usize {
         let Options { replicas, concurrency, batch, .. } = self.options;

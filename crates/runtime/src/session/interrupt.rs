@@ -11,7 +11,7 @@ use crate::locks::TimedGuard;
 use crate::numbering::NO_INPUT;
 use crate::payload::Payload;
 use crate::session::queues::clients::Clients;
-use crate::session::stages::shared::Submission;
+use crate::session::stages::shared::{Input, Submission};
 use crate::session::stages::stage::Stage;
 use crate::session::stages::tasks::PollWhile;
 
@@ -63,7 +63,12 @@ impl<P: Payload> Session<P> {
             self.stop.set();
         }
         let is_through = !self.is_closed();
-        let waiting_clients: Clients<P> = waiting.iter().map(|submission| (&submission.client, 1)).collect();
+        let is_end = |submission: &&Submission<P>| matches!(submission.input, Input::End);
+        let (ends, items): (Vec<_>, Vec<_>) = waiting.iter().partition(is_end);
+        let mut waiting_clients: Clients<P> = items.iter().map(|submission| (&submission.client, 1)).collect();
+        for end in ends {
+            waiting_clients.add_end(&end.client);
+        }
         let calls = self.calls_interrupted.swap(0, Ordering::Relaxed);
         let dropped = clients.count() + waiting_clients.count() + calls;
         core.in_flight.count_interrupted(dropped);

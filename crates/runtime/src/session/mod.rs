@@ -302,6 +302,14 @@ impl<P: Payload> Session<P> {
         })
     }
 
+    /// Hand on what is done of the chunks in workers before their other items are, which take longer than expected.
+    pub fn hand_on_chunks(&self) {
+        for stage in &self.core.stages {
+            let started: Vec<_> = stage.started.lock().values().cloned().collect();
+            started.iter().filter_map(|begun| begun.hand_on.get()).for_each(|hand_on| hand_on());
+        }
+    }
+
     /// Whether a thread is still in the same call.
     pub fn is_still(&self, at_work: &AtWork) -> bool {
         self.core.stages[at_work.stage].replicas[at_work.replica].progress.read() == Some(at_work.reading)

@@ -292,6 +292,7 @@ fn build_stage<P: Payload>(
         ending: AtomicUsize::new(0),
         started: Mutex::default(),
         has_finished: Condvar::new(),
+        chunk_done_at: Mutex::default(),
     }
 }
 

@@ -131,7 +131,7 @@ fn reading_of<P: Payload>(stage: &Stage<P>, replica: &Replica<P>) -> Option<Read
     let Some(worker) = &replica.worker else { return replica.progress.read() };
     let (job, node) = worker.at_work()?;
     // Items are worked on there in the order in which they were begun here.
-    let oldest = stage.started.lock().values().map(|begun| begun.input).min();
+    let oldest = stage.started.lock().values().map(|begun| begun.at_work()).min();
     let input = oldest.or_else(|| replica.progress.read().and_then(|reading| reading.input));
     Some(Reading { step: job, node, input, thread: 0 })
 }

@@ -55,7 +55,7 @@ impl<P: Payload> Machine<P> {
         let (_, rest) = self.settle(outcome, sink, &mut places.from(taken))?;
         let Some(rest) = rest else { return Ok(()) };
         // The items take longer than expected: what is done does not wait for the others.
-        sink.before_wait();
+        sink.between_items();
         self.take_all(P::unpack(rest), sink, &mut places.from(taken)).map(drop)
     }
 
@@ -110,7 +110,7 @@ impl Places<'_> {
         let (mut index, mut since) = (index, Instant::now());
         move |machine, sink| {
             if since.elapsed() > LONG_TIME {
-                sink.before_wait();
+                sink.between_items();
                 since = Instant::now();
             }
             machine.input = self.number(index);

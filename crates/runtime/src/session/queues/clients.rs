@@ -76,6 +76,8 @@ pub(crate) struct Clients<P: Payload> {
 struct Counted<P: Payload> {
     client: Arc<dyn Client<P>>,
     inputs: u64,
+    /// Ends of input: they are no items that an interruption drops.
+    ends: u64,
     /// The items of chunks that were being handed on, which are done.
     done: u64,
 }
@@ -101,6 +103,11 @@ impl<P: Payload> Clients<P> {
         self.counted(client).inputs += inputs;
     }
 
+    /// Add an end of input.
+    pub(crate) fn add_end(&mut self, client: &Arc<dyn Client<P>>) {
+        self.counted(client).ends += 1;
+    }
+
     /// Add so many items of a client that were being handed on: an interruption does not drop them.
     pub(super) fn add_done(&mut self, client: &Arc<dyn Client<P>>, items: u64) {
         self.counted(client).done += items;
@@ -112,11 +119,11 @@ impl<P: Payload> Clients<P> {
     }
 
     fn counted(&mut self, client: &Arc<dyn Client<P>>) -> &mut Counted<P> {
-        let counted = || Counted { client: Arc::clone(client), inputs: 0, done: 0 };
+        let counted = || Counted { client: Arc::clone(client), inputs: 0, ends: 0, done: 0 };
         self.by_address.entry(address_of(client)).or_insert_with(counted)
     }
 
-    /// How many inputs they had in all.
+    /// How many items they had in all.
     pub(crate) fn count(&self) -> u64 {
         self.by_address.values().map(|counted| counted.inputs).sum()
     }
@@ -128,19 +135,19 @@ impl<P: Payload> Clients<P> {
 
     /// All the inputs were dropped.
     pub(crate) fn interrupted(self) {
-        for Counted { client, inputs, done } in self.by_address.into_values() {
+        for Counted { client, inputs, ends, done } in self.by_address.into_values() {
             if done > 0 {
                 client.chunk_done(done, Ok(()));
             }
-            client.interrupted(inputs);
+            client.interrupted(inputs + ends);
         }
         P::dispose(self.inputs);
     }
 
     /// All the inputs ended with this error.
     pub(crate) fn fail_all(self, error: impl Fn() -> RunError<P::Fault>) {
-        for Counted { client, inputs, done } in self.by_address.into_values() {
-            (0..inputs + done).for_each(|_| client.done(Err(error())));
+        for Counted { client, inputs, ends, done } in self.by_address.into_values() {
+            (0..inputs + ends + done).for_each(|_| client.done(Err(error())));
         }
         P::dispose(self.inputs);
     }

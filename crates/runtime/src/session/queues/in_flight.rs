@@ -37,15 +37,23 @@ struct Open<P: Payload> {
     client: Arc<dyn Client<P>>,
     /// How many inputs it counts for: the items of a chunk count each.
     count: u64,
-    is_chunk: bool,
+    kind: InputKind,
     /// Its last outputs are being handed on.
     is_done: bool,
+    /// The first items of a chunk of which all outputs are being handed on, or were.
+    done: u64,
     /// The first item of a chunk that has failed, by its position. Those before it are still wanted.
     failed: Option<(u32, RunError<P::Fault>)>,
     context: P::Context,
     /// The index by which the client counts it, if not by that in the session.
     own_index: Option<u64>,
     error: Option<RunError<P::Fault>>,
+}
+
+impl<P: Payload> Open<P> {
+    fn is_chunk(&self) -> bool {
+        matches!(self.kind, InputKind::Chunk(_))
+    }
 }
 
 struct State<P: Payload> {
@@ -116,10 +124,9 @@ impl<P: Payload> InFlight<P> {
         };
         state.last_input = input;
         state.count += count;
-        let is_chunk = matches!(kind, InputKind::Chunk(_));
         state.open.insert(
             input,
-            Open { client, count, is_chunk, is_done: false, failed: None, context, own_index, error: None },
+            Open { client, count, kind, is_done: false, done: 0, failed: None, context, own_index, error: None },
         );
         input
     }
@@ -127,8 +134,10 @@ impl<P: Payload> InFlight<P> {
     /// One more item comes into a chunk; returns its position there. `None` if another input has come between.
     pub(crate) fn extend(&self, input: u64) -> Option<u32> {
         let mut state = self.state.lock();
-        let open =
-            state.open.get_mut(&input).filter(|open| open.is_chunk && open.error.is_none() && open.failed.is_none())?;
+        let open = state
+            .open
+            .get_mut(&input)
+            .filter(|open| open.is_chunk() && open.error.is_none() && open.failed.is_none())?;
         let next = numbering::item_index(input) + open.count;
         self.items.compare_exchange(next, next + 1, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         let position = u32::try_from(open.count).ok()?;
@@ -182,7 +191,7 @@ impl<P: Payload> InFlight<P> {
             if let Some(index) = error.item_index_mut() {
                 let place = index.saturating_sub(numbering::item_index(input));
                 *index = open.own_index.map_or(*index, |own_index| own_index + place);
-                position = u32::try_from(place).ok().filter(|_| open.is_chunk);
+                position = u32::try_from(place).ok().filter(|_| open.is_chunk());
             }
             match (position, &open.failed) {
                 (None, _) => drop(open.error.get_or_insert(error)),
@@ -211,13 +220,14 @@ impl<P: Payload> InFlight<P> {
         self.has_changed.notify_all();
     }
 
-    /// The same for the outputs of a chunk, of which nothing more comes if they are the last.
-    pub(crate) fn outputs(&self, input: u64, outputs: Vec<P>, are_last: bool) {
+    /// The same for the outputs of a chunk: nothing more comes of so many items that are `done`, nor of the others if these are the last.
+    pub(crate) fn outputs(&self, input: u64, outputs: Vec<P>, done: u32, are_last: bool) {
         let client = {
             let mut state = self.state.lock();
             let Some(open) = state.open.get_mut(&input).filter(|open| open.error.is_none()) else { return };
             // An interruption does not count items whose outputs may have been taken.
             open.is_done |= are_last;
+            open.done = open.done.max(done.into());
             let client = Arc::clone(&open.client);
             state.items_out += outputs.len() as u64;
             state.handing_over += 1;
@@ -241,9 +251,10 @@ impl<P: Payload> InFlight<P> {
     /// Nothing more comes of the input.
     pub(crate) fn complete(&self, input: u64) {
         let Some(open) = self.take(input) else { return };
+        let is_chunk = open.is_chunk();
         let error = open.error.or(open.failed.map(|(_, error)| error));
         let outcome = error.map_or(Ok(()), Err);
-        if open.is_chunk {
+        if is_chunk {
             open.client.chunk_done(open.count, outcome);
         } else {
             open.client.done(outcome);
@@ -280,7 +291,7 @@ impl<P: Payload> InFlight<P> {
         let mut abandoned = Abandoned::default();
         for (&input, open) in state.open.iter_mut().filter(|(_, open)| is_its(open)) {
             abandoned.inputs.insert(input);
-            if open.is_chunk {
+            if open.is_chunk() {
                 let first = numbering::item_index(input);
                 abandoned.inputs.extend((first..first + open.count).map(numbering::of_item));
             }
@@ -299,10 +310,11 @@ impl<P: Payload> InFlight<P> {
         let open = std::mem::take(&mut state.open);
         drop(state);
         self.has_changed.notify_all();
-        let are_in_work = open.values().filter(|open| !open.is_done);
-        let mut clients: Clients<P> = are_in_work.map(|open| (&open.client, open.count)).collect();
-        for done in open.values().filter(|open| open.is_done) {
-            clients.add_done(&done.client, done.count);
+        let are_in_work = open.values().filter(|open| !open.is_done && open.kind != InputKind::End);
+        let mut clients: Clients<P> = are_in_work.map(|open| (&open.client, open.count - open.done)).collect();
+        open.values().filter(|open| open.kind == InputKind::End).for_each(|open| clients.add_end(&open.client));
+        for open in open.values().filter(|open| open.is_done || open.done > 0) {
+            clients.add_done(&open.client, if open.is_done { open.count } else { open.done });
         }
         clients.keep(open);
         clients

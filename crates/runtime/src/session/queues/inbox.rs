@@ -25,6 +25,8 @@ pub(crate) struct Envelope<P> {
     /// Nothing of the input has come before it on this way.
     pub(crate) is_first: bool,
     pub(crate) is_last: bool,
+    /// Nothing more of its last item comes, if the input is a chunk.
+    pub(crate) ends_item: bool,
     /// The input ends here: the nodes are flushed.
     pub(crate) is_flush: bool,
     /// A caller waits for the outputs of this input, so it must not wait for a batch to fill.
@@ -39,8 +41,8 @@ impl<P> Envelope<P> {
     /// An input of which nothing more comes.
     pub(crate) fn whole(input: u64, items: Vec<(usize, P)>) -> Self {
         let visits = Vec::new();
-        let (is_first, is_last, is_flush, is_urgent) = (true, true, false, false);
-        Self { input, items, visits, is_first, is_last, is_flush, is_urgent, positions: None, since: None }
+        let (is_first, is_last, ends_item, is_flush, is_urgent) = (true, true, true, false, false);
+        Self { input, items, visits, is_first, is_last, ends_item, is_flush, is_urgent, positions: None, since: None }
     }
 
     /// How much of the capacity of a queue it takes: the items of a chunk count each.

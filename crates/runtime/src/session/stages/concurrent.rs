@@ -5,16 +5,15 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-use crate::locks::Mutex;
-
-use crate::node::{Outputs, Start, start_all};
+use crate::node::{Start, start_all};
 use crate::numbering;
 use crate::payload::Payload;
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
+use crate::session::stages::group::{Group, Whole};
 use crate::session::stages::replicas::{complete_and_help, end_stream};
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{InProgress, OutputChunk, Replica, Stage};
+use crate::session::stages::stage::{InProgress, Replica, Stage};
 use crate::session::stages::work::inputs_of;
 
 /// The life of the thread of such a stage.
@@ -88,8 +87,8 @@ fn begin_envelopes<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, envelopes:
 
 fn begin_envelope<P: Payload>(starter: &mut Starter<'_, P>, number: u64, envelope: Envelope<P>) {
     let (core, stage) = (starter.core, starter.stage);
-    let header = envelope.header();
-    let items = items_of(core, stage, envelope);
+    let mut header = envelope.header();
+    let (items, positions) = items_of(core, stage, envelope);
     if items.is_empty() {
         stage.reorder().complete(number, Completion { header, outputs: Vec::new(), visited_exits: Vec::new() });
         return;
@@ -97,9 +96,11 @@ fn begin_envelope<P: Payload>(starter: &mut Starter<'_, P>, number: u64, envelop
     let input = header.input;
     let (core_of_end, index) = (Arc::clone(core), stage.index);
     let is_in_worker = starter.is_in_worker;
-    let whole = move |outputs, is_reached| {
+    let is_chunk = positions.is_some();
+    let whole = move |outputs, positions, is_reached| {
         let stage = &core_of_end.stages[index];
         let visited_exits = if is_reached { stage.all_exits() } else { Vec::new() };
+        header.positions = is_chunk.then_some(positions);
         let completion = Completion { header, outputs, visited_exits };
         if is_in_worker {
             complete_and_help(&core_of_end, stage, number, completion);
@@ -107,34 +108,41 @@ fn begin_envelope<P: Payload>(starter: &mut Starter<'_, P>, number: u64, envelop
             stage.reorder().complete(number, completion);
         }
     };
-    starter.add((number, input), items, Box::new(whole));
+    starter.add((number, input), items, positions, Box::new(whole));
 }
 
-fn items_of<P: Payload>(core: &Core<P>, stage: &Stage<P>, envelope: Envelope<P>) -> Vec<P> {
+/// What the node is given of an envelope, with the positions of the items if that carries a chunk.
+fn items_of<P: Payload>(core: &Core<P>, stage: &Stage<P>, mut envelope: Envelope<P>) -> (Vec<P>, Option<Vec<u32>>) {
+    let mut positions = envelope.positions.take();
+    if let Some(positions) = &mut positions
+        && let Some(failed) = core.in_flight.failed_position(envelope.input)
+    {
+        // What comes of an item that has failed, and of those after it, is no longer wanted.
+        let wanted = positions.partition_point(|&position| position < failed);
+        positions.truncate(wanted);
+        envelope.items.truncate(wanted);
+    }
     let replica = &stage.replicas[0];
-    inputs_of(core, stage, replica, &mut replica.lock_inside_hold(), envelope)
+    (inputs_of(core, stage, replica, &mut replica.lock_inside_hold(), envelope), positions)
 }
 
 /// The end of input: its last items are let in with those before them, and when all are done the node is flushed.
 fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64, envelope: Envelope<P>) {
     let header = envelope.header();
-    let items = items_of(core, stage, envelope);
+    let (items, _) = items_of(core, stage, envelope);
     let mut outputs = Vec::new();
     if !items.is_empty() {
         let (sender, whole) = sync_channel(1);
         // Only this thread waits, and for nothing else.
-        let send = Box::new(move |outputs, _| drop(sender.try_send(outputs)));
+        let send = Box::new(move |outputs, _, _| drop(sender.try_send(outputs)));
         let mut starter = Starter::new(core, stage);
-        starter.add((number, header.input), items, send);
+        starter.add((number, header.input), items, None, send);
         starter.start();
         hand_over(stage);
         outputs = whole.recv().unwrap_or_default();
     }
     end_stream(core, stage, 0, (number, header), outputs);
 }
-
-/// Takes the outputs of all items of an envelope, in order, and whether one of them reached the last node.
-type Whole<P> = Box<dyn FnOnce(Vec<OutputChunk<P>>, bool) + Send>;
 
 /// Begins with items in order, in the replica that has the least to do: there are several where each has a process of its own.
 struct Starter<'a, P: Payload> {
@@ -160,16 +168,9 @@ impl<'a, P: Payload> Starter<'a, P> {
     }
 
     /// The items of an envelope. The first one has its place in the reorder already.
-    fn add(&mut self, (number, input): (u64, u64), items: Vec<P>, whole: Whole<P>) {
+    fn add(&mut self, (number, input): (u64, u64), items: Vec<P>, positions: Option<Vec<u32>>, whole: Whole<P>) {
         let (core, stage) = (self.core, self.stage);
-        let outputs = (0..items.len()).map(|_| Vec::new()).collect();
-        let group = Arc::new(Group {
-            core: Arc::clone(core),
-            stage: stage.index,
-            number,
-            in_progress: Arc::new(InProgress { input, end_early: Mutex::default() }),
-            results: Mutex::new(GroupResults { missing: items.len(), outputs, is_reached: false, whole: Some(whole) }),
-        });
+        let group = Group::new(core, stage.index, number, InProgress::new(input, positions), (items.len(), whole));
         stage.started.lock().insert(number, Arc::clone(&group.in_progress));
         for (slot, item) in items.into_iter().enumerate() {
             if slot > 0 && !stage.reorder().begin_item_at_once() {
@@ -223,7 +224,12 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, replica_index: us
             of_done.core.stages[of_done.stage].replicas[replica_index].under_way.fetch_sub(1, Ordering::Relaxed);
             of_done.finish(slot, started, result);
         });
-        starts.push(Start { item_index: numbering::item_index(group.in_progress.input), context, item, done });
+        starts.push(Start {
+            item_index: numbering::item_index(group.in_progress.number_of(slot)),
+            context,
+            item,
+            done,
+        });
         groups.push((group, slot));
     }
     if let Some((first, _)) = groups.first() {
@@ -267,65 +273,4 @@ fn least_busy<P: Payload>(stage: &Stage<P>) -> (usize, &Replica<P>) {
 /// What was begun should be on its way before this thread waits for more.
 fn hand_over<P: Payload>(stage: &Stage<P>) {
     stage.replicas.iter().filter_map(|replica| replica.worker.as_ref()).for_each(|worker| worker.hand_over());
-}
-
-/// The items of one envelope that are in progress at the same time.
-struct Group<P: Payload> {
-    core: Arc<Core<P>>,
-    stage: usize,
-    number: u64,
-    in_progress: Arc<InProgress>,
-    results: Mutex<GroupResults<P>>,
-}
-
-struct GroupResults<P: Payload> {
-    missing: usize,
-    outputs: Vec<Vec<OutputChunk<P>>>,
-    is_reached: bool,
-    whole: Option<Whole<P>>,
-}
-
-impl<P: Payload> Group<P> {
-    /// One of the items is done.
-    fn finish(&self, slot: usize, started: Instant, result: Result<Outputs<P>, P::Fault>) {
-        let stage = &self.core.stages[self.stage];
-        let is_reached = !matches!(result, Ok(Outputs::NotReached));
-        let outputs = match result {
-            Ok(Outputs::None | Outputs::NotReached) => Vec::new(),
-            Ok(Outputs::One(output)) => {
-                let outputs = stage.by_all_exits(output).into_iter();
-                outputs.map(|(exit, output)| OutputChunk::Output(exit, output)).collect()
-            }
-            Ok(Outputs::Many(stream)) => vec![OutputChunk::Stream(stream)],
-            Err(fault) => {
-                stage.replicas[0].count_failure(&fault, 1);
-                self.core.fail(self.in_progress.input, self.core.blame_node(self.stage, self.in_progress.input, fault));
-                Vec::new()
-            }
-        };
-        let count = outputs.iter().any(|piece| matches!(piece, OutputChunk::Output(..)));
-        self.core.count_call(stage, self.in_progress.input, started.elapsed(), usize::from(count));
-        self.fill(slot, outputs, is_reached);
-    }
-
-    fn fill(&self, slot: usize, outputs: Vec<OutputChunk<P>>, is_reached: bool) {
-        let whole = {
-            let mut results = self.results.lock();
-            results.outputs[slot] = outputs;
-            results.missing -= 1;
-            results.is_reached |= is_reached;
-            let whole = if results.missing == 0 { results.whole.take() } else { None };
-            whole.map(|whole| (whole, std::mem::take(&mut results.outputs), results.is_reached))
-        };
-        match whole {
-            None => self.core.stages[self.stage].reorder().end_item(),
-            Some((whole, outputs, is_reached)) => {
-                let stage = &self.core.stages[self.stage];
-                let finished = stage.started.lock().remove(&self.number);
-                stage.has_finished.notify_all();
-                drop(finished);
-                whole(outputs.into_iter().flatten().collect(), is_reached);
-            }
-        }
-    }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod batches;
 pub(crate) mod concurrent;
 mod envelopes;
+pub(crate) mod group;
 pub(crate) mod paused;
 pub(crate) mod replicas;
 mod router;

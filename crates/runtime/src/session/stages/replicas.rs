@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::node::Stream;
 use crate::node::endpoints::Sink;
+use crate::numbering;
 use crate::payload::Payload;
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
@@ -145,43 +146,86 @@ pub(crate) fn complete_and_help<P: Payload>(
 fn hand_on<P: Payload>(core: &Core<P>, stage: &Stage<P>, completion: Completion<P, OutputChunk<P>>) {
     let Completion { mut header, outputs, visited_exits } = completion;
     let input = header.input;
-    let positions = header.positions.as_mut().map(std::mem::take).unwrap_or_default();
+    let positions = header.positions.as_mut().map(std::mem::take);
     let mut router = Router::new(core, stage, header);
-    for position in positions {
-        router.note_position(position);
-    }
+    let Some(positions) = positions else {
+        for chunk in outputs {
+            add(core, stage, (input, None), &mut router, chunk);
+        }
+        return router.finish(&visited_exits);
+    };
+    let mut positions = positions.into_iter();
     for chunk in outputs {
-        match chunk {
-            OutputChunk::Output(exit, output) => router.add(exit, output),
-            OutputChunk::Stream(stream) => draw(core, stage, input, &mut router, stream),
+        if let OutputChunk::Late(mut late) = chunk {
+            loop {
+                if !late.is_there() {
+                    // What is done does not wait for the others.
+                    router.send_whole_items();
+                }
+                let Some((position, chunks)) = late.next() else { break };
+                for chunk in chunks {
+                    add(core, stage, (input, Some(position)), &mut router, chunk);
+                }
+            }
+        } else {
+            add(core, stage, (input, positions.next()), &mut router, chunk);
         }
     }
     router.finish(&visited_exits);
+}
+
+/// Add outputs of an input, or of the item at a position of a chunk, unless it has failed or comes behind one that has.
+fn add<P: Payload>(
+    core: &Core<P>,
+    stage: &Stage<P>,
+    item: (u64, Option<u32>),
+    router: &mut Router<'_, P>,
+    chunk: OutputChunk<P>,
+) {
+    match (chunk, item) {
+        (OutputChunk::Output(exit, output), (input, Some(position))) => {
+            if is_needed(core, input, position) {
+                router.note_position(position);
+                router.add(exit, output);
+            }
+        }
+        (OutputChunk::Output(exit, output), _) => router.add(exit, output),
+        (OutputChunk::Stream(stream), item) => draw(core, stage, item, router, stream),
+        (OutputChunk::Late(_), _) => unreachable!("a chunk has no chunks in it"),
+    }
+}
+
+/// Whether what becomes of an item of a chunk is wanted, as far as the others are concerned.
+fn is_needed<P: Payload>(core: &Core<P>, input: u64, position: u32) -> bool {
+    core.in_flight.failed_position(input).is_none_or(|failed| position < failed)
 }
 
 /// Send outputs on as they come.
 fn draw<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
-    input: u64,
+    (input, position): (u64, Option<u32>),
     router: &mut Router<'_, P>,
     mut stream: Box<dyn Stream<P>>,
 ) {
     let context = core.in_flight.context_of_wanted(input).map(|context| P::copy_context(&context)).unwrap_or_default();
     loop {
         router.send_pending();
-        if !router.is_wanted() {
+        if !router.is_wanted() || position.is_some_and(|position| !is_needed(core, input, position)) {
             return core.note_failures(P::within(&context, || stream.close()).err().into_iter());
         }
         match P::within(&context, || stream.next()) {
             Ok(Some(output)) => {
                 stage.replicas[0].count_outputs(1);
+                if let Some(position) = position {
+                    router.note_position(position);
+                }
                 stage.by_all_exits(output).into_iter().for_each(|(exit, output)| router.add(exit, output));
             }
             Ok(None) => return,
             Err(fault) => {
                 stage.replicas[0].count_failure(&fault, 1);
-                return core.fail(input, core.blame_node(stage.index, input, fault));
+                return core.fail(input, core.blame_node(stage.index, numbering::of_position(input, position), fault));
             }
         }
     }

@@ -57,27 +57,34 @@ impl<'a, P: Payload> Router<'a, P> {
     /// Send what there is. May wait for room.
     pub(crate) fn send_pending(&mut self) {
         for link in 0..self.pending.len() {
-            self.send(link, false, Vec::new());
+            self.send(link, (false, false), Vec::new());
+        }
+    }
+
+    /// The same where the item of a chunk that made the last of them has no more outputs.
+    pub(crate) fn send_whole_items(&mut self) {
+        for link in 0..self.pending.len() {
+            self.send(link, (false, true), Vec::new());
         }
     }
 
     /// The envelope is done. The nodes of `visited_exits` were given something of it.
     pub(crate) fn finish(mut self, visited_exits: &[usize]) {
-        let is_last = self.header.is_last;
+        let ends = (self.header.is_last, self.header.ends_item);
         for link in 0..self.pending.len() {
             let exits = &self.stage.links[link].exits;
             let visits =
                 exits.iter().filter(|(exit, _)| visited_exits.contains(exit)).map(|(_, place)| *place).collect();
-            self.send(link, is_last, visits);
+            self.send(link, ends, visits);
         }
     }
 
-    fn send(&mut self, link: usize, is_last: bool, visits: Vec<usize>) {
+    fn send(&mut self, link: usize, (is_last, ends_item): (bool, bool), visits: Vec<usize>) {
         let items = std::mem::take(&mut self.pending[link]);
         if !items.is_empty() || !visits.is_empty() || is_last {
             let is_first = self.header.is_first && !std::mem::replace(&mut self.has_sent[link], true);
             let positions = self.header.positions.is_some().then(|| std::mem::take(&mut self.positions));
-            let envelope = Envelope { items, visits, is_first, is_last, positions, ..self.header.header() };
+            let envelope = Envelope { items, visits, is_first, is_last, ends_item, positions, ..self.header.header() };
             self.core.send(&self.stage.links[link], envelope);
         }
     }

@@ -343,9 +343,10 @@ impl<P: Payload> Core<P> {
     /// Outputs of the pipeline.
     fn emit(&self, envelope: Envelope<P>) {
         let deliver = |envelope: Envelope<P>| {
-            if envelope.positions.is_some() {
+            if let Some(positions) = &envelope.positions {
                 let outputs = envelope.items.into_iter().map(|(_, output)| output).collect();
-                self.in_flight.outputs(envelope.input, outputs, envelope.is_last);
+                let done = positions.last().map_or(0, |&last| last + u32::from(envelope.ends_item));
+                self.in_flight.outputs(envelope.input, outputs, done, envelope.is_last);
             } else {
                 for (_, output) in envelope.items {
                     self.in_flight.output(envelope.input, output);

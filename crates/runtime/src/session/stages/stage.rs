@@ -1,8 +1,8 @@
 //! One stage of a session: its queue, its nodes, and the ways to the stages after it.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::locks::{Condvar, Mutex, TimedGuard, TimedMutex};
@@ -12,7 +12,7 @@ use crate::execution::machine::Machine;
 use crate::execution::metrics::Recorders;
 use crate::execution::progress::ProgressPlace;
 use crate::node::{EndEarly, Hindrance, NodeLock, Stream, WorkerHandle};
-use crate::numbering::ByNumber;
+use crate::numbering::{self, ByNumber};
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::session::AtWork;
@@ -45,6 +45,8 @@ pub(crate) struct Stage<P: Payload> {
     pub(crate) started: Mutex<ByNumber<Arc<InProgress>>>,
     /// One of them has finished.
     pub(crate) has_finished: Condvar,
+    /// When a chunk was done last, in workers.
+    pub(crate) chunk_done_at: Mutex<Option<Instant>>,
 }
 
 /// A part of what an envelope became.
@@ -53,17 +55,55 @@ pub(crate) enum OutputChunk<P: Payload> {
     Output(usize, P),
     /// Outputs of the last node that come one after the other.
     Stream(Box<dyn Stream<P>>),
+    /// What becomes of the items of a chunk that are not all done.
+    Late(Box<dyn LateOutputs<P>>),
+}
+
+/// The items of a chunk, some of which are not done.
+pub(crate) trait LateOutputs<P: Payload>: Send {
+    /// Whether [`LateOutputs::next`] need not wait.
+    fn is_there(&self) -> bool;
+
+    /// The position of the next item in the chunk, and what it became, when it is done; `None` after the last one.
+    fn next(&mut self) -> Option<(u32, Vec<OutputChunk<P>>)>;
 }
 
 /// The items of one envelope that are in progress at the same time.
 pub(crate) struct InProgress {
     /// The input that they belong to.
     pub(crate) input: u64,
+    /// Their positions, if they are a chunk.
+    pub(crate) positions: Option<Vec<u32>>,
+    /// How many of them are done.
+    pub(crate) done: AtomicUsize,
+    /// Hands on what is done before all are, if they are a chunk.
+    pub(crate) hand_on: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// What ends those early that are not done.
     pub(crate) end_early: Mutex<Vec<EndEarly>>,
 }
 
 impl InProgress {
+    pub(crate) fn new(input: u64, positions: Option<Vec<u32>>) -> Self {
+        let (done, hand_on, end_early) = (AtomicUsize::new(0), OnceLock::new(), Mutex::default());
+        Self { input, positions, done, hand_on, end_early }
+    }
+
+    /// The position of an item.
+    pub(crate) fn position(&self, slot: usize) -> Option<u32> {
+        let positions = self.positions.as_ref()?;
+        positions.get(slot).or(positions.last()).copied()
+    }
+
+    /// The number by which an item is known outside.
+    pub(crate) fn number_of(&self, slot: usize) -> u64 {
+        numbering::of_position(self.input, self.position(slot))
+    }
+
+    /// The number of the item in work, if one is after the other.
+    pub(crate) fn at_work(&self) -> u64 {
+        self.number_of(self.done.load(Ordering::Relaxed))
+    }
+
     /// The envelope is no longer waited for.
     pub(crate) fn end_early(&self) {
         let under_way = std::mem::take(&mut *self.end_early.lock());

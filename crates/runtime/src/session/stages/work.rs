@@ -207,6 +207,12 @@ impl<P: Payload> Sink<P> for RouterSink<'_, P> {
             P::wait(|| self.router.send_pending());
         }
     }
+
+    fn between_items(&mut self) {
+        if self.router.has_pending() {
+            P::wait(|| self.router.send_whole_items());
+        }
+    }
 }
 
 impl<P: Payload> Core<P> {

@@ -12,6 +12,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::process::{Pid, Signal};
 
 use crate::cancel::CancelFlag;
+use crate::worker::child::late_results::LateResults;
 use crate::worker::child::worker_host::IsStill;
 use crate::worker::protocol::connection::Link;
 use crate::worker::protocol::frame::Kind;
@@ -204,14 +205,20 @@ impl ControlRequests {
     }
 }
 
-/// End this process, and all that it has started, when its parent is gone. Enters no interpreter: a node may hold it.
-pub(crate) fn watch_parent(control: &OwnedFd, parent: Option<Pid>) {
+/// End this process, and all that it has started, when its parent is gone, and write late results. Enters no interpreter: a node may
+/// hold it.
+pub(crate) fn watch_parent(control: &OwnedFd, parent: Option<Pid>, link: &Link, late_results: &LateResults) {
     loop {
-        let mut fds = [PollFd::new(control, PollFlags::RDHUP)];
+        let mut fds = [PollFd::new(control, PollFlags::RDHUP), PollFd::new(late_results, PollFlags::IN)];
         rustix::event::poll(&mut fds, Some(&timespec(POLL_INTERVAL))).ok();
-        if fds[0].revents().contains(PollFlags::NVAL) {
+        if fds.iter().any(|fd| fd.revents().contains(PollFlags::NVAL)) {
             // A node has closed it. The parent notices and handles that, if it lives.
             std::thread::sleep(POLL_INTERVAL);
+        }
+        if fds[1].revents().contains(PollFlags::IN) {
+            late_results.clear();
+            // If the parent does not read, they wait for the thread of the nodes.
+            link.flush_some().ok();
         }
         let has_hung_up = fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR);
         if has_hung_up || rustix::process::getppid() != parent {

@@ -2,6 +2,7 @@
 
 pub(crate) mod control;
 pub(crate) mod in_flight;
+pub(crate) mod late_results;
 pub(crate) mod replies;
 pub(crate) mod serve;
 pub(crate) mod worker_host;

@@ -11,6 +11,7 @@ use crate::node::endpoints::Sink;
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::worker::child::control::ControlRequests;
+use crate::worker::child::late_results::LateResults;
 use crate::worker::child::worker_host::LeaveFork;
 use crate::worker::protocol::connection::{Link, Received};
 use crate::worker::protocol::frame::{Head, Kind, phase_number};
@@ -23,6 +24,7 @@ pub(crate) struct Out<P: Payload> {
     pub(crate) control: Arc<Link>,
     pub(crate) codec: Arc<dyn ItemCodec<P>>,
     pub(crate) requests: Arc<ControlRequests>,
+    pub(crate) late_results: Arc<LateResults>,
     pub(crate) leave_fork: LeaveFork<P>,
 }
 

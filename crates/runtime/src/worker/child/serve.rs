@@ -9,6 +9,7 @@ use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::worker::ItemCodec;
 use crate::worker::child::control::{ControlRequests, Stops, watch_parent};
+use crate::worker::child::late_results::LateResults;
 use crate::worker::child::replies::Out;
 use crate::worker::child::worker_host::{Notes, WorkerHost};
 use crate::worker::child::worker_loop::WorkerLoop;
@@ -58,7 +59,9 @@ fn serve_parent<P: Payload>(
     let wishes: Wishes = serde_json::from_slice(&hello.message.body)?;
     let watched = control.try_clone()?;
     let parent = rustix::process::getppid();
-    spawn("parent-watch", move || watch_parent(&watched, parent))?;
+    let late_results = Arc::new(LateResults::new()?);
+    let (of_watch, late) = (Arc::clone(&link), Arc::clone(&late_results));
+    spawn("parent-watch", move || watch_parent(&watched, parent, &of_watch, &late))?;
     let control = Arc::new(Link::new(control));
     let requests = ControlRequests::new(worker_host.stop_flag())?;
     // What the nodes hold is theirs to change.
@@ -70,6 +73,7 @@ fn serve_parent<P: Payload>(
         control: Arc::clone(&control),
         codec: Arc::clone(codec),
         requests: Arc::clone(&requests),
+        late_results,
         leave_fork: worker_host.leave_fork(),
     });
     let opened = match setup.missing {

@@ -116,6 +116,7 @@ impl<P: Payload> WorkerLoop<P> {
     pub(crate) fn work(&mut self) -> io::Result<()> {
         let mut are_waits_short = false;
         let mut replied_at = Instant::now();
+        let (mut has_results, mut are_timed) = (false, false);
         while !self.out.requests.is_closing() {
             if let Some(interruption) = self.out.requests.interruption() {
                 self.leave_off(interruption);
@@ -126,17 +127,23 @@ impl<P: Payload> WorkerLoop<P> {
             if next.is_some() && replied_at.elapsed() >= LONGEST_DELAY {
                 self.out.flush()?;
                 replied_at = Instant::now();
+                (has_results, are_timed) = (false, false);
+            } else if next.is_some() && has_results && !are_timed {
+                self.out.late_results.note_waiting();
+                are_timed = true;
             }
             if next.is_none() {
                 let out = &self.out;
                 let begun = Instant::now();
                 next = P::wait(|| out.await_work(are_waits_short))?;
                 replied_at = Instant::now();
+                (has_results, are_timed) = (false, false);
                 are_waits_short = replied_at - begun < SHORT_WAIT;
             }
             if let Some(received) = next {
                 let is_suspect = received.head.number < self.careful_below;
                 self.take(received);
+                has_results = true;
                 if is_suspect {
                     self.out.flush()?;
                 }

@@ -98,7 +98,7 @@ fn an_interruption_does_not_count_items_whose_outputs_are_taken() {
         let input = in_flight.open(client.clone(), (), None, InputKind::Chunk(2));
         let working = Arc::clone(&in_flight);
         let working = thread::spawn(move || {
-            working.outputs(input, vec![Number(1), Number(2)], true);
+            working.outputs(input, vec![Number(1), Number(2)], 2, true);
             working.complete(input);
         });
 
@@ -109,6 +109,29 @@ fn an_interruption_does_not_count_items_whose_outputs_are_taken() {
 
         working.join().unwrap();
         assert!(taken == 0 || client.interrupted.load(Ordering::SeqCst) == 0);
+        assert_eq!(client.ends.load(Ordering::SeqCst), 2);
+    });
+}
+
+#[test]
+fn nor_those_of_a_chunk_that_is_handed_on_in_parts() {
+    check(|| {
+        let (in_flight, client) = (Arc::new(InFlight::new()), Arc::new(Counting::default()));
+        let input = in_flight.open(client.clone(), (), None, InputKind::Chunk(2));
+        let working = Arc::clone(&in_flight);
+        let working = thread::spawn(move || {
+            working.outputs(input, vec![Number(1)], 1, false);
+            working.outputs(input, vec![Number(2)], 2, true);
+            working.complete(input);
+        });
+
+        let clients = in_flight.take_all();
+        // A consumer takes what is there.
+        let taken = std::mem::take(&mut *client.outputs.lock()).len();
+        clients.interrupted();
+
+        working.join().unwrap();
+        assert!(taken + client.interrupted.load(Ordering::SeqCst) <= 2);
         assert_eq!(client.ends.load(Ordering::SeqCst), 2);
     });
 }
