@@ -30,7 +30,7 @@ from benchmarks.sessions import (
     thread_hops,
     trivial_nodes,
 )
-from benchmarks.workers import round_trips, worker_lives
+from benchmarks.workers import round_trips, worker_lives, worker_streams
 
 BENCHMARKS: list[Benchmark] = [
     *custom_nodes.BENCHMARKS,
@@ -49,6 +49,7 @@ BENCHMARKS: list[Benchmark] = [
     *interrupting.BENCHMARKS,
     *audio_chunks.BENCHMARKS,
     *round_trips.BENCHMARKS,
+    *worker_streams.BENCHMARKS,
     *worker_lives.BENCHMARKS,
     *importing.BENCHMARKS,
     *large_manifests.BENCHMARKS,

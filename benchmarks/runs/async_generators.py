@@ -46,6 +46,28 @@ class AddOneToAll(Node):
             yield item + 1
 
 
+def beside(effort: Effort) -> Samples:
+    """A stream through an async generator between two functions beside the event loop."""
+    first, spread, last = nodes = [AddOne(), Spread(), AddOne()]
+
+    async def by_hand() -> list[int]:
+        outputs = []
+        for item in range(COUNT // OUTPUTS):
+            async for output in spread.process(await asyncio.to_thread(first.process, item)):
+                outputs.append(await asyncio.to_thread(last.process, output))  # noqa: PERF401 - As one would write it.
+        return outputs
+
+    async def rounds() -> Samples:
+        async with Pipeline(nodes).open() as session:
+
+            async def mapped() -> list[int]:
+                return [output async for output in session.map(range(COUNT // OUTPUTS))]
+
+            return await against_coroutine(mapped, by_hand, effort.rounds(12))
+
+    return asyncio.run(rounds())
+
+
 async def numbers() -> AsyncIterator[int]:
     """Yield the items of a run without suspending."""
     for number in range(COUNT):
@@ -165,6 +187,13 @@ BENCHMARKS = [
         "async for over process by hand",
         1.5,
         as_node,
+    ),
+    _row(
+        "generator-beside",
+        "def, async generator, def; session.map, an output",
+        "asyncio.to_thread for each call of a def node",
+        0.6,
+        beside,
     ),
     _row(
         "streaming",

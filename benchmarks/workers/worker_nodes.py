@@ -10,7 +10,7 @@ from typing import Any
 
 from remotemedia import Node
 
-__all__ = ["Spin", "Weighty", "WhoAmI"]
+__all__ = ["AddOne", "Labels", "Spin", "Weighty", "WhoAmI"]
 
 WORK_SECS = 0.001
 
@@ -42,6 +42,23 @@ class Spin:
         for _ in repeat(None, self.turns):
             total = total + 3 & 63
         return item + (total < 0)
+
+
+class AddOne:
+    """Returns the next number, which takes no time."""
+
+    def process(self, item: int) -> int:
+        """Return the next number."""
+        return item + 1
+
+
+class Labels:
+    """Adds a label to a dict."""
+
+    def process(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Return the dict with one more label."""
+        item["labels"].append("d")
+        return item
 
 
 class WhoAmI(Node):
