@@ -36,6 +36,15 @@ class Waits:
         return item
 
 
+class Pauses:
+    """Takes long for some items."""
+
+    def process(self, item):
+        if item % 700 == 0:
+            time.sleep(0.003)
+        return item
+
+
 class Refuses:
     """Fails on some items, and writes those that it is given into a file."""
 
@@ -83,6 +92,12 @@ def test_outputs_keep_their_order(count, options):
     with in_workers(*(Adds() for _ in range(count)), **options).open() as session:
         assert list(session.map(range(5000))) == [*range(count, 5000 + count)]
         assert list(session.map(item for item in range(500))) == [*range(count, 500 + count)]
+
+
+@pytest.mark.parametrize("options", [{}, {"replicas": 2}])
+def test_a_long_stream_with_pauses_comes_out_whole(options):
+    with in_workers(Pauses(), Pauses(), Pauses(), **options).open() as session:
+        assert list(session.map(range(20_000))) == [*range(20_000)]
 
 
 def test_nodes_with_any_number_of_outputs_keep_their_order():

@@ -48,6 +48,8 @@ struct State<P, O> {
     does_forwarder_wait: bool,
     /// A thread waits for room, and has not been woken.
     is_room_awaited: bool,
+    /// It waits for room for one item, not for several.
+    is_item_awaited: bool,
     /// A thread waits until all before this number are done.
     awaited: u64,
     is_closed: bool,
@@ -82,6 +84,7 @@ impl<P, O> Reorder<P, O> {
             does_forwarder_work: false,
             does_forwarder_wait: false,
             is_room_awaited: false,
+            is_item_awaited: false,
             awaited: u64::MAX,
             is_closed: false,
         };
@@ -152,8 +155,10 @@ impl<P, O> Reorder<P, O> {
     pub(crate) fn begin_item(&self) -> bool {
         let mut state = self.state.lock();
         while state.running >= self.width && !state.is_closed {
+            state.is_item_awaited = true;
             self.await_room(&mut state);
         }
+        state.is_item_awaited = false;
         state.running += usize::from(!state.is_closed);
         !state.is_closed
     }
@@ -321,7 +326,7 @@ impl<P, O> Reorder<P, O> {
     }
 
     fn notify_room(&self, state: &mut State<P, O>) {
-        if self.step == 1 || self.may_go_on(state) {
+        if self.step == 1 || state.is_item_awaited || self.may_go_on(state) {
             self.wake_for_room(state);
         }
     }

@@ -41,7 +41,8 @@ pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize
 
 type Numbered<P> = (u64, Envelope<P>);
 
-/// This envelope and those that wait behind it, as far as they may be begun, up to the end of input.
+/// This envelope and those that wait behind it, as far as they may be begun, up to the end of input, or to one with several items: those
+/// behind it would take the room that its items need.
 fn with_those_behind<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
@@ -53,8 +54,9 @@ fn with_those_behind<P: Payload>(
         if envelope.ends_stream() {
             return (envelopes, Some((number, envelope)));
         }
+        let has_several = envelope.items.len() > 1;
         envelopes.push((number, envelope));
-        next = begin_next(core, stage);
+        next = if has_several { None } else { begin_next(core, stage) };
     }
     (envelopes, None)
 }
