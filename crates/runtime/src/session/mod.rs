@@ -252,6 +252,7 @@ impl<P: Payload> Session<P> {
     pub fn start_source(&self, client: Arc<dyn Client<P>>, context: P::Context, expect: Box<dyn Fn() + Send>) {
         if let Some(tasks) = &self.core.source_tasks {
             let core = Arc::clone(&self.core);
+            tasks.note_producing(true);
             // Its end is reported to the client.
             drop(tasks.send(move || stages::source::run(&core, &client, context, &*expect), || {}));
         }

@@ -46,6 +46,10 @@ pub(crate) fn run<P: Payload>(core: &Core<P>, client: &Arc<dyn Client<P>>, conte
         }
         Outputs::Many(mut stream) => source.drain(&mut *stream),
     });
+    if let Some(tasks) = &core.source_tasks {
+        // Before the end of input: the thread is at leisure for the other methods.
+        tasks.note_producing(false);
+    }
     match outcome {
         Ok(()) => {
             core.submit(source.submission(Input::End, None));
@@ -169,7 +173,7 @@ impl<P: Payload> Node<P> for SourceNode<P> {
     }
 
     fn interrupt(&mut self) -> Result<(), P::Fault> {
-        if self.0.tasks.is_running() {
+        if self.0.tasks.is_producing() {
             // It is making items: it is interrupted meanwhile.
             return self.0.inner.lock().interrupt();
         }

@@ -22,8 +22,8 @@ pub(crate) struct Tasks {
     has_changed: Condvar,
     /// Whether some wait, for a look without the lock.
     are_waiting: AtomicBool,
-    /// Whether the thread is at one of them.
-    is_running: AtomicBool,
+    /// Whether the thread is that of a source which makes its items, or is about to.
+    is_producing: AtomicBool,
     thread: OnceLock<ThreadId>,
 }
 
@@ -38,7 +38,7 @@ impl Default for Tasks {
             state: Mutex::new(State { waiting: VecDeque::new(), is_closed: false }),
             has_changed: Condvar::new(),
             are_waiting: AtomicBool::new(false),
-            is_running: AtomicBool::new(false),
+            is_producing: AtomicBool::new(false),
             thread: OnceLock::new(),
         }
     }
@@ -60,9 +60,14 @@ impl Tasks {
         self.are_waiting.load(Ordering::Acquire)
     }
 
-    /// Whether the thread is at a task.
-    pub(crate) fn is_running(&self) -> bool {
-        self.is_running.load(Ordering::Acquire)
+    /// Whether the source makes its items, or is about to.
+    pub(crate) fn is_producing(&self) -> bool {
+        self.is_producing.load(Ordering::Acquire)
+    }
+
+    /// Note whether the source makes its items, or is about to.
+    pub(crate) fn note_producing(&self, is_producing: bool) {
+        self.is_producing.store(is_producing, Ordering::Release);
     }
 
     /// Let the thread do `work` as soon as it is at leisure; `wake` is called when the task is there to be seen.
@@ -93,9 +98,7 @@ impl Tasks {
     /// Do what waits. Called by the thread whenever it is not in a node.
     pub(crate) fn run(&self) {
         while let Some(task) = self.next() {
-            self.is_running.store(true, Ordering::Release);
             task();
-            self.is_running.store(false, Ordering::Release);
         }
     }
 
