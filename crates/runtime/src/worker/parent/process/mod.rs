@@ -31,7 +31,7 @@ const LONGEST_LINE: usize = 16 * 1024;
 pub(crate) const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a worker has started may take as long to end after it.
-const CHILDREN_TIMEOUT: Duration = Duration::from_millis(100);
+const CHILDREN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The signal at which a worker writes the stacks of its threads.
 pub const STACK_SIGNAL: i32 = 50;
