@@ -9,8 +9,8 @@ import time
 import pytest
 
 from remotemedia import Pipeline, with_options
-from remotemedia._loop.sessions.idle_tasks import IdleTask
-from remotemedia._loop.sessions.staged import StagedStream
+from remotemedia._loop.sessions.streams.idle_tasks import IdleTask
+from remotemedia._loop.sessions.streams.staged import StagedStream
 from remotemedia.exceptions import NodeError
 
 ITEMS = range(6)

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from remotemedia import Node, Pipeline, execute_pipeline_with_input
-from remotemedia._graph.graph import plan_order, resolve
+from remotemedia._graph.graph import resolve
+from remotemedia._graph.plan_order import plan_order
 from remotemedia.exceptions import PipelineError
 from remotemedia.nodes import PassThroughNode
 

@@ -27,7 +27,7 @@ pub(crate) const fn of_chunk(first: u64) -> u64 {
     of_item(first) - 1
 }
 
-/// The number of the item at a position of a chunk; of an input that is no chunk, its own.
+/// The number of the item at a position of a chunk. Without a position, the number of the input itself.
 pub(crate) fn of_position(input: u64, position: Option<u32>) -> u64 {
     position.map_or(input, |position| of_item(item_index(input) + u64::from(position)))
 }

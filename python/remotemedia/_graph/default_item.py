@@ -10,8 +10,9 @@ from types import FunctionType, MethodType, UnionType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from remotemedia._graph.graph import is_node, plan_order
+from remotemedia._graph.graph import is_node
 from remotemedia._graph.node_kinds import classify
+from remotemedia._graph.plan_order import plan_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable

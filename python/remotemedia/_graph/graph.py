@@ -10,6 +10,7 @@ from types import FunctionType, MethodType
 
 from remotemedia._graph.node_kinds import classify, is_source, misfit
 from remotemedia._graph.options import NodeSpec, check_fit, defaults_of, with_defaults
+from remotemedia._graph.plan_order import plan_order
 from remotemedia.exceptions import PipelineError
 
 TYPE_CHECKING = False  # That of `typing` costs its import.
@@ -35,14 +36,11 @@ __all__ = [
     "is_manifest_entry",
     "name_of",
     "of_list",
-    "plan_order",
     "resolve",
 ]
 
 MANIFEST_SUFFIXES = (".json", ".yaml", ".yml")
 """The extensions of manifest files."""
-
-_MAX_IDS_SHOWN = 12
 
 
 class Entry:
@@ -273,34 +271,6 @@ def name_of(node: object) -> str:
     return name if isinstance(name, str) and name else type(node).__name__
 
 
-def plan_order(entries: Sequence[Entry]) -> list[int]:
-    """Return the positions of the entries in plan order: each after its upstream nodes, else as described.
-
-    Raises:
-        PipelineError: If an id in `after` is unknown, or the connections form a cycle.
-    """
-    import heapq
-
-    upstreams = _upstream_positions(entries)
-    waiting_for = [len(found) for found in upstreams]
-    downstreams: list[list[int]] = [[] for _ in entries]
-    for position, found in enumerate(upstreams):
-        for upstream in found:
-            downstreams[upstream].append(position)
-    ready = [position for position, count in enumerate(waiting_for) if not count]
-    order: list[int] = []
-    while ready:
-        position = heapq.heappop(ready)
-        order.append(position)
-        for downstream in downstreams[position]:
-            waiting_for[downstream] -= 1
-            if not waiting_for[downstream]:
-                heapq.heappush(ready, downstream)
-    if len(order) < len(entries):
-        raise PipelineError(f"The connections form a cycle: {_cycle(entries, upstreams)}")
-    return order
-
-
 def of_list(items: Sequence[object]) -> Graph:
     """Return the graph of a list: a chain of nodes and manifest entries.
 
@@ -414,32 +384,6 @@ def _check_ids(entries: Sequence[Entry]) -> None:
         if entry.id in seen:
             raise PipelineError(f"Two nodes have the id '{entry.id}'; give each node its own id")
         seen.add(entry.id)
-
-
-def _upstream_positions(entries: Sequence[Entry]) -> list[list[int]]:
-    positions = {entry.id: position for position, entry in enumerate(entries)}
-    for entry in entries:
-        for upstream in entry.after:
-            if upstream not in positions:
-                from remotemedia._suggest import did_you_mean
-
-                hint = did_you_mean(upstream, positions)
-                raise PipelineError(
-                    f"Node '{entry.id}' comes after '{upstream}', but no node has that id{hint}"
-                )
-    return [[positions[upstream] for upstream in dict.fromkeys(entry.after)] for entry in entries]
-
-
-def _cycle(entries: Sequence[Entry], upstreams: list[list[int]]) -> str:
-    from graphlib import CycleError, TopologicalSorter
-
-    try:
-        TopologicalSorter(dict(enumerate(upstreams))).prepare()
-    except CycleError as error:
-        ids = [entries[position].id for position in error.args[1]]
-    if len(ids) > _MAX_IDS_SHOWN:
-        ids[6:-5] = ["…"]
-    return " → ".join(ids)
 
 
 def _describe(thing: object) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from remotemedia._compiled.bytecode import only_iterates
 from remotemedia._compiled.kernels import LARGEST_GRAPH
-from remotemedia._graph.graph import Graph, plan_order
+from remotemedia._graph.graph import Graph
 from remotemedia._graph.node_kinds import classify, is_source
+from remotemedia._graph.plan_order import plan_order
 from remotemedia._graph.policy import Policy
 
 if TYPE_CHECKING:

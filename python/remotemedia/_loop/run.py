@@ -14,7 +14,7 @@ from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import combine, throw
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
 from remotemedia._loop.places import are_staged, has_streaming_nodes
-from remotemedia._loop.sessions.staged_run import StagedRun
+from remotemedia._loop.sessions.streams.staged_run import StagedRun
 from remotemedia._loop.stages.stage import Stage
 from remotemedia._loop.streaming.run_stage import StreamingStage
 from remotemedia._loop.turns import SharedTurns, Turns, is_current, next_size

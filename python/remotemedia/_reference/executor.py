@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import combine, throw
-from remotemedia._graph.graph import plan_order
 from remotemedia._graph.node_kinds import return_kind
 from remotemedia._graph.output_shape import shape
+from remotemedia._graph.plan_order import plan_order
 from remotemedia._reference.lifecycle import Lifecycle, finish
 from remotemedia._reference.metrics import report
 from remotemedia._reference.places import Place

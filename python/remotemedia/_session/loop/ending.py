@@ -9,13 +9,13 @@ from remotemedia import _log
 from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import throw
 from remotemedia._loop.sessions.entrance import closed
-from remotemedia._loop.sessions.queues import close_task
+from remotemedia._loop.sessions.streams.queues import close_task
 
 if TYPE_CHECKING:
     import asyncio
 
     from remotemedia._loop.sessions.chain import Chain
-    from remotemedia._loop.sessions.stream import Stream
+    from remotemedia._loop.sessions.streams.stream import Stream
 
 __all__ = ["end_alone", "end_beside", "end_work", "resolve", "throw_unless_known"]
 

@@ -16,7 +16,7 @@ from remotemedia._limits import CLOSE_TIMEOUT_SECS
 from remotemedia._loop.advice import advise_session
 from remotemedia._loop.run import clean_up
 from remotemedia._loop.sessions.entrance import closed
-from remotemedia._loop.sessions.stream import Stream
+from remotemedia._loop.sessions.streams.stream import Stream
 from remotemedia._loop.sessions.watch import Watched
 from remotemedia._session.async_session import AsyncSession
 from remotemedia._session.consumers import Consumers

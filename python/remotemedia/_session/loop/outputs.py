@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import throw
 from remotemedia._loop.sessions.entrance import CLOSED
-from remotemedia._loop.sessions.queues import Failed
+from remotemedia._loop.sessions.streams.queues import Failed
 from remotemedia._session.async_session import Outputs
 from remotemedia.exceptions import SessionClosedError
 
 if TYPE_CHECKING:
     from remotemedia._core import Waiting
-    from remotemedia._loop.sessions.stream import Stream
+    from remotemedia._loop.sessions.streams.stream import Stream
     from remotemedia._session.loop.session import LoopSession
 
 __all__ = ["LoopMap", "LoopOutputs"]

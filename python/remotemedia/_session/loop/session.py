@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
     from remotemedia._loop.sessions.changes import Changes
-    from remotemedia._loop.sessions.stream import Stream
+    from remotemedia._loop.sessions.streams.stream import Stream
     from remotemedia._session.consumers import Overflow
 
 __all__ = ["LoopSession", "open_on_loop"]

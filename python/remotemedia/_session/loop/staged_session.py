@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import throw
 from remotemedia._graph.output_shape import shape
-from remotemedia._loop.sessions.chunks import through
-from remotemedia._loop.sessions.stream_kinds import stream_kind
+from remotemedia._loop.sessions.streams.chunks import through
+from remotemedia._loop.sessions.streams.concurrent_stream import ConcurrentStream
+from remotemedia._loop.sessions.streams.forwarding import ForwardingStream
+from remotemedia._loop.sessions.streams.staged import StagedStream
 from remotemedia._loop.stages.beside import Entry
 from remotemedia._session.loop.session import LoopSession
 
 if TYPE_CHECKING:
     from remotemedia._loop.sessions.entrance import Entrance
-    from remotemedia._loop.sessions.stream import Stream
+    from remotemedia._loop.sessions.streams.stream import Stream
     from remotemedia._session.consumers import Overflow
 
 __all__ = ["StagedSession"]
@@ -24,7 +26,11 @@ class StagedSession(LoopSession):
     """A session whose calls and items enter one stage after the other, in order."""
 
     def _new_stream(self, *, counts_own_items: bool = False) -> Stream:
-        kind = stream_kind(self._chain)
+        kind = StagedStream
+        if self._chain.is_concurrent:
+            kind = ConcurrentStream
+        elif self._chain.makes_several:
+            kind = ForwardingStream
         return kind(self._chain, self._capacity, counts_own_items=counts_own_items)
 
     @property

@@ -76,7 +76,7 @@ pub(crate) struct Clients<P: Payload> {
 struct Counted<P: Payload> {
     client: Arc<dyn Client<P>>,
     inputs: u64,
-    /// Ends of input: they are no items that an interruption drops.
+    /// Ends of input, which do not count as dropped items.
     ends: u64,
     /// The items of chunks that were being handed on, which are done.
     done: u64,

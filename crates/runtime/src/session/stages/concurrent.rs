@@ -119,7 +119,7 @@ fn items_of<P: Payload>(core: &Core<P>, stage: &Stage<P>, mut envelope: Envelope
     if let Some(positions) = &mut positions
         && let Some(failed) = core.in_flight.failed_position(envelope.input)
     {
-        // What comes of an item that has failed, and of those after it, is no longer wanted.
+        // The outputs of a failed item, and of those after it, are dropped.
         let wanted = positions.partition_point(|&position| position < failed);
         positions.truncate(wanted);
         envelope.items.truncate(wanted);

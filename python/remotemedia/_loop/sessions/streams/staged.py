@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._core import Callers
-from remotemedia._loop.sessions.chunk_tasks import ChunkTasks
-from remotemedia._loop.sessions.chunks import Chunk, failed, is_item, outputs_of, through
-from remotemedia._loop.sessions.queues import Failed
+from remotemedia._loop.sessions.streams.chunk_tasks import ChunkTasks
+from remotemedia._loop.sessions.streams.chunks import Chunk, failed, is_item, outputs_of, through
+from remotemedia._loop.sessions.streams.queues import Failed
 from remotemedia._loop.stages.beside import discard
 from remotemedia._loop.turns import CROSSING_SECS, next_size
 from remotemedia.exceptions import SessionInterruptedError
@@ -295,7 +295,7 @@ class StagedStream(ChunkTasks):
         if not self.is_ended:
             self.accepted += 1
             self.is_ended = True
-        await self.changes.wait_while(lambda: self._in_progress > 0)
+        await self._wait_until_through()
         generation = self._generation
         for position, entrance in enumerate(self._entrances):
             if not entrance.stage.has_flush:
@@ -303,6 +303,10 @@ class StagedStream(ChunkTasks):
             if self.is_abandoned or not await self._flush_stage(position, entrance, generation):
                 break
         self.finished += 1
+
+    async def _wait_until_through(self) -> None:
+        """Wait until all chunks have passed the stages."""
+        await self.changes.wait_while(lambda: self._in_progress > 0)
 
     async def _flush_stage(self, position: int, entrance: Entrance, generation: int) -> bool:
         """Flush a stage, and pass its outputs on; return whether to flush the next one."""

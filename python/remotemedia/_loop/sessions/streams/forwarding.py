@@ -6,9 +6,9 @@ import asyncio
 import contextvars
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._loop.sessions.chunks import Chunk, failed, outputs_of
-from remotemedia._loop.sessions.queues import Failed
-from remotemedia._loop.sessions.staged import StagedStream
+from remotemedia._loop.sessions.streams.chunks import Chunk, failed, outputs_of
+from remotemedia._loop.sessions.streams.queues import Failed
+from remotemedia._loop.sessions.streams.staged import StagedStream
 from remotemedia._loop.stages.beside import Entry
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ForwardingStream(StagedStream):
         goes_on = await super()._pass_stage(entrance, chunk)
         position = self.entrances.index(entrance)
         if self._makes_several[position] and goes_on:
-            # All outputs were passed on. What has ended the stage is no error of an item.
+            # All outputs were passed on. This is what has ended the whole stage.
             for entry in chunk.entries:
                 self.forward(position, chunk, entry)
             chunk.entries = []
@@ -130,14 +130,10 @@ class ForwardingStream(StagedStream):
                 self._forwarded[done.position - 1] -= done.count
             done = parent
 
-    async def _take_flush(self) -> None:
-        if not self.is_ended:
-            self.accepted += 1
-            self.is_ended = True
-        await self.changes.wait_while(lambda: self._in_progress > 0)
-        # The last outputs have the index of the last item.
+    async def _wait_until_through(self) -> None:
+        await super()._wait_until_through()
+        # The last outputs have the index of the last item, which may have failed.
         self._failed = [None] * len(self.entrances)
-        await super()._take_flush()
 
     async def _flush_stage(self, position: int, entrance: Entrance, generation: int) -> bool:
         if not self._makes_several[position]:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._core import Callers
-from remotemedia._loop.sessions.queues import Failed, Queues
+from remotemedia._loop.sessions.streams.queues import Failed, Queues
 from remotemedia._loop.turns import Turns, next_size
 from remotemedia.exceptions import SessionInterruptedError
 

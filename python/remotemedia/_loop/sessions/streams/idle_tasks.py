@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Generator
 
-    from remotemedia._loop.sessions.chunks import Chunk
+    from remotemedia._loop.sessions.streams.chunks import Chunk
 
 __all__ = ["IdleTask"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._loop.sessions.queues import Failed
+from remotemedia._loop.sessions.streams.queues import Failed
 from remotemedia._loop.stages.beside import Entry, discard
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from remotemedia._errors import throw
 from remotemedia._limits import DEFAULT_QUEUE_SIZE
 from remotemedia._loop.sessions.chain import Chain
-from remotemedia._loop.sessions.concurrent_stream import ConcurrentStream
-from remotemedia._loop.sessions.forwarding import ForwardingStream
-from remotemedia._loop.sessions.queues import Failed, close_task
-from remotemedia._loop.sessions.staged import StagedStream
+from remotemedia._loop.sessions.streams.concurrent_stream import ConcurrentStream
+from remotemedia._loop.sessions.streams.forwarding import ForwardingStream
+from remotemedia._loop.sessions.streams.queues import Failed, close_task
+from remotemedia._loop.sessions.streams.staged import StagedStream
 
 if TYPE_CHECKING:
     from remotemedia._core import LoopMetrics

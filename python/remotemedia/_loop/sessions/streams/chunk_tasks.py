@@ -7,16 +7,16 @@ from abc import abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._loop.sessions.idle_tasks import IdleTask
-from remotemedia._loop.sessions.queues import close_task
-from remotemedia._loop.sessions.stream import Stream
+from remotemedia._loop.sessions.streams.idle_tasks import IdleTask
+from remotemedia._loop.sessions.streams.queues import close_task
+from remotemedia._loop.sessions.streams.stream import Stream
 
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import Awaitable, Coroutine
 
-    from remotemedia._loop.sessions.chunks import Chunk
     from remotemedia._loop.sessions.entrance import Entrance
+    from remotemedia._loop.sessions.streams.chunks import Chunk
 
 __all__ = ["ChunkTasks"]
 

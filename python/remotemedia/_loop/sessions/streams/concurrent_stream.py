@@ -9,10 +9,10 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._core import Callers
-from remotemedia._loop.sessions.chunks import Chunk, failed, outputs_of, through
 from remotemedia._loop.sessions.concurrent import ConcurrentEntrance
-from remotemedia._loop.sessions.queues import Failed
-from remotemedia._loop.sessions.staged import StagedStream
+from remotemedia._loop.sessions.streams.chunks import Chunk, failed, outputs_of, through
+from remotemedia._loop.sessions.streams.queues import Failed
+from remotemedia._loop.sessions.streams.staged import StagedStream
 from remotemedia._loop.stages.beside import Entry
 from remotemedia._loop.stages.concurrent import ConcurrentStage
 

@@ -1,0 +1,1 @@
+"""Streams of inputs and outputs through the stages of a session or run."""
