@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from loop_nodes import called, in_session, mapped, run
+from loop_nodes import Sums, called, in_session, mapped, run
 
 from remotemedia import Pipeline, execute_pipeline_with_input
 from remotemedia.exceptions import NodeError
@@ -235,6 +235,36 @@ def test_an_interruption_drops_what_a_node_has_made() -> None:
         return [await anext(aiter(session)) for _ in range(3)]
 
     assert in_session([Adds(), node, Adds()], main, queue_size=CAPACITY) == [102, 103, 104]
+
+
+def test_what_an_item_has_made_after_an_error_is_dropped() -> None:
+    class Spaces:
+        """Yields outputs slowly, so that each one goes alone."""
+
+        async def process(self, item: int) -> AsyncIterator[int]:
+            for number in range(4):
+                yield 10 * item + number
+                await asyncio.sleep(0.02)
+
+    async def main(session: Any) -> list[Any]:
+        await session.put(0)
+        await session.put(1)
+        session.end()
+        return await taken(session)
+
+    nodes = [Adds(), Spaces(), Refuses(11, 12), Adds()]
+
+    assert in_session(nodes, main) == [11, "failed 0", 21, 22, 23, 24]
+
+
+def test_a_stream_that_is_closed_early_is_forgotten_by_nodes_of_later_stages() -> None:
+    async def main(session: Any) -> tuple[int, int]:
+        outputs = session.map([1, 1, 1])
+        first = await anext(outputs)
+        await outputs.aclose()
+        return first, await session.call(9)
+
+    assert in_session([Adds(), Sums()], main) == (2, 10)
 
 
 def test_draining_waits_for_all_that_a_node_makes() -> None:

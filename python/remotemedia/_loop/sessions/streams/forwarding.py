@@ -87,11 +87,14 @@ class ForwardingStream(StagedStream):
             for entry in chunk.entries:
                 self.forward(position, chunk, entry)
             chunk.entries = []
-        chunk.entries = self._needed(position, chunk.entries)
+        for entry in chunk.entries:
+            if entry.failure is not None:
+                self._failed[position] = entry.index
         return goes_on
 
     def _note_entered(self, entrance: Entrance, chunk: Chunk) -> None:
         if chunk.parent is not None:
+            # What an item has produced after an error is not needed.
             failed_item = self._failed[self.entrances.index(entrance)]
             chunk.entries = [entry for entry in chunk.entries if entry.index != failed_item]
 
@@ -104,18 +107,6 @@ class ForwardingStream(StagedStream):
     def _deliver(self, chunk: Chunk, outputs: list[Any]) -> None:
         chunk.has_failed |= any(type(output) is Failed for output in outputs)
         super()._deliver(chunk, outputs)
-
-    def _needed(self, position: int, entries: list[Entry]) -> list[Entry]:
-        """Return the entries without those that an item has produced after an error, and note new errors."""
-        last = self._failed[position]
-        found: list[Entry] = []
-        for entry in entries:
-            if entry.index != last:
-                found.append(entry)
-                if entry.failure is not None:
-                    last = entry.index
-        self._failed[position] = last
-        return found
 
     def _finish_chunk(self, chunk: Chunk) -> None:
         """Count a chunk as done, if all of its parts are, and then the one of which it is a part."""
