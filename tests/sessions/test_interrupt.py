@@ -48,28 +48,32 @@ class TestDroppedItems:
         assert dropped + len([item for item in hold.seen if item != "new"]) >= 50
         assert metrics["interrupted"] == dropped
 
-    @pytest.mark.parametrize("way", ["map", "put"])
+    @pytest.mark.parametrize("way", ["map", "put", "put into a full queue"])
     def test_the_end_of_the_input_is_no_item_that_is_dropped(self, way):
-        hold = Hold(2)
+        # In a full queue, the end waits for room.
+        is_full = way == "put into a full queue"
+        held, count, queue_size = (0, 2, 1) if is_full else (2, 5, 64)
+        hold = Hold(held)
 
         def take_all():
             if way == "map":
-                return list(session.map(range(5)))
-            for number in range(5):
+                return list(session.map(range(count)))
+            for number in range(count):
                 session.put(number)
             session.end()
             return list(session)
 
-        with Pipeline([hold]).open(placement="thread", enable_metrics=True) as session:
+        settings = {"queue_size": queue_size, "enable_metrics": True}
+        with Pipeline([hold]).open(placement="thread", **settings) as session:
             taking = Worker(take_all)
             assert hold.is_there.wait(TIMEOUT_SECS)
             # By now, all items and the end wait behind the one that is held.
             time.sleep(0.2)
             threading.Timer(0.1, hold.go.set).start()
 
-            assert session.interrupt() == 3
-            assert taking.result() == [0, 1]
-            assert session.metrics()["interrupted"] == 3
+            assert session.interrupt() == count - held
+            assert taking.result() == [*range(held)]
+            assert session.metrics()["interrupted"] == count - held
 
     def test_outputs_that_were_not_taken_are_dropped_too(self):
         node = Noting()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -35,6 +34,33 @@ class Waits:
             assert time.monotonic() < until, "the file was not created"
             time.sleep(0.001)
         return item
+
+
+class WaitsOften:
+    """Waits at every seventh item, until a file exists if there is a directory.
+
+    The item before takes a little longer.
+    """
+
+    def __init__(self, directory=None):
+        self.directory = None if directory is None else str(directory)
+
+    def process(self, item):
+        if item % 7 == 6:
+            # Longer than results wait for more, and too short to be late.
+            time.sleep(0.0003)
+        if item and item % 7 == 0:
+            if self.directory is None:
+                time.sleep(0.3)
+            else:
+                self.wait(Path(self.directory, str(item)))
+        return item
+
+    def wait(self, path):
+        until = time.monotonic() + 20
+        while not path.exists():
+            assert time.monotonic() < until, "the file was not created"
+            time.sleep(0.001)
 
 
 class Pauses:
@@ -122,15 +148,27 @@ def test_outputs_do_not_wait_for_a_later_item_that_takes_long(tmp_path, at):
     assert early + rest == [*range(1000)]
 
 
+def test_outputs_that_were_sent_in_time_do_not_wait_for_a_later_item_either(tmp_path):
+    with in_workers(WaitsOften(tmp_path)).open() as session:
+        outputs = []
+        for output in session.map(range(210)):
+            outputs.append(output)
+            if output % 7 == 6:
+                (tmp_path / str(output + 1)).touch()
+
+    assert outputs == [*range(210)]
+
+
+@pytest.mark.parametrize("behind", [0, 1])
 @pytest.mark.parametrize("options", [{}, {"replicas": 2}])
-def test_the_first_error_comes_behind_the_outputs_before_it(options):
+def test_the_first_error_comes_behind_the_outputs_before_it(options, behind):
     outputs = []
 
-    with in_workers(Adds(), Refuses(301, 305), Adds(), **options).open() as session:
+    with in_workers(Adds(), Refuses(301, 305), *[Adds()] * behind, **options).open() as session:
         with pytest.raises(NodeError, match="'Refuses_1' failed in process.* on item 300: ValueError: 301"):
             outputs.extend(session.map(range(1000)))
-        assert outputs == [*range(2, 302)]
-        assert session.call(5) == 7
+        assert outputs == [*range(1 + behind, 301 + behind)]
+        assert session.call(5) == 6 + behind
 
 
 def test_a_run_has_the_index_of_the_item_that_failed():
@@ -166,16 +204,15 @@ def test_a_stream_that_is_closed_leaves_the_worker_free():
         assert list(session.map(range(10))) == [*range(2, 12)]
 
 
-def test_an_interruption_counts_the_items_of_chunks_that_were_not_handed_on(tmp_path):
-    go = tmp_path / "go"
+def test_an_interruption_counts_the_items_of_chunks_that_were_not_handed_on():
+    outputs, dropped = [], 0
 
-    with in_workers(Waits(100, go)).open() as session:
-        outputs = session.map(range(200))
-        assert [next(outputs) for _ in range(100)] == [*range(100)]
-        # What it does before it is stopped would be done, and not dropped.
-        threading.Timer(0.2, go.touch).start()
-        dropped = session.interrupt()
-        rest = list(outputs)
-        assert dropped > 0
-        assert 100 + dropped + len(rest) == 200
-        assert list(session.map(range(10))) == [*range(10)]
+    with in_workers(WaitsOften()).open() as session:
+        for output in session.map(range(140)):
+            outputs.append(output)
+            if output % 7 == 6:
+                # The next item takes long, and none behind it is done.
+                dropped += session.interrupt()
+
+    assert dropped > 0
+    assert len(outputs) + dropped == 140
