@@ -20,8 +20,15 @@ pub struct Mutex<T>(sync::Mutex<T>);
 pub struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
 
 /// Lets threads wait for changes of a value in a [`Mutex`].
+///
+/// A notification costs a system call, so there is none while no thread waits. Who notifies must therefore have had the mutex since the
+/// change: a thread that has looked before is counted by then.
 #[derive(Debug, Default)]
-pub struct Condvar(sync::Condvar);
+pub struct Condvar {
+    condvar: sync::Condvar,
+    /// How many threads wait. Changed only by threads that have the mutex.
+    waiting: AtomicUsize,
+}
 
 impl<T> Mutex<T> {
     /// A mutex that is not locked.
@@ -77,18 +84,22 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 impl Condvar {
     /// A condition variable without waiting threads.
     pub const fn new() -> Self {
-        Self(sync::Condvar::new())
+        Self { condvar: sync::Condvar::new(), waiting: AtomicUsize::new(0) }
     }
 
     /// Wait for a notification, while other threads may have the value.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        guard.0 = guard.0.take().map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        guard.0 = guard.0.take().map(|held| self.condvar.wait(held).unwrap_or_else(PoisonError::into_inner));
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Wait for at most `timeout`.
     pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) {
-        let wait = |held| self.0.wait_timeout(held, timeout).unwrap_or_else(PoisonError::into_inner).0;
+        let wait = |held| self.condvar.wait_timeout(held, timeout).unwrap_or_else(PoisonError::into_inner).0;
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         guard.0 = guard.0.take().map(wait);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Wait while the condition holds, for at most `timeout`. Returns whether it still holds.
@@ -111,12 +122,20 @@ impl Condvar {
 
     /// Wake one waiting thread.
     pub fn notify_one(&self) {
-        self.0.notify_one();
+        if self.has_waiting() {
+            self.condvar.notify_one();
+        }
     }
 
     /// Wake all waiting threads.
     pub fn notify_all(&self) {
-        self.0.notify_all();
+        if self.has_waiting() {
+            self.condvar.notify_all();
+        }
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 }
 

@@ -3,6 +3,7 @@
 mod arrays;
 mod buffers;
 mod codec;
+mod containers;
 mod host;
 mod plain;
 mod setup;

@@ -146,6 +146,25 @@ pub trait Concurrent<P: Payload> {
             starts.into_iter().map(start).collect()
         })
     }
+
+    /// Begin with items of one caller, each with its index among those of the pipeline. Returns what asks those to end early that are not
+    /// done.
+    fn start_pack(&mut self, context: &P::Context, items: Vec<(u64, P)>, done: &Arc<dyn PackDone<P>>) -> Vec<EndEarly> {
+        let start = |(place, (item_index, item))| {
+            let pack = Arc::clone(done);
+            let done = Box::new(move |result| pack.done(place, vec![result]));
+            Start { item_index, context: context.clone(), item, done }
+        };
+        let starts = items.into_iter().enumerate().map(start).collect();
+        self.start_all(starts).into_iter().flatten().collect()
+    }
+}
+
+/// Takes what becomes of items that were begun by [`Concurrent::start_pack`].
+pub trait PackDone<P: Payload>: Send + Sync {
+    /// The item in the place `first` of those begun is done, and those behind it for which there are results, too. Called on any thread.
+    /// Never waits.
+    fn done(&self, first: usize, results: Vec<Result<Outputs<P>, P::Fault>>);
 }
 
 /// A node that stands for all nodes of its stage, which work in another place.
@@ -226,6 +245,24 @@ pub(crate) fn start_all<P: Payload>(node: &mut dyn Node<P>, starts: Vec<Start<P>
         P::within(&P::copy_context(&context), || start(node, item, Some(item_index), done))
     };
     starts.into_iter().map(start).collect()
+}
+
+/// Begin with several items of one caller, or process each to its end if the node is not [`Concurrent`].
+pub(crate) fn start_pack<P: Payload>(
+    node: &mut dyn Node<P>,
+    context: &P::Context,
+    items: Vec<(u64, P)>,
+    done: &Arc<dyn PackDone<P>>,
+) -> Vec<EndEarly> {
+    if let Some(concurrent) = node.as_concurrent() {
+        return concurrent.start_pack(context, items, done);
+    }
+    for (place, (item_index, item)) in items.into_iter().enumerate() {
+        node.announce(&[item_index]);
+        let result = P::within(&P::copy_context(context), || node.process(item));
+        done.done(place, vec![result]);
+    }
+    Vec::new()
 }
 
 /// A node's work in another place, as those reach it who are not inside the node.

@@ -44,7 +44,10 @@ impl ChunkedStream {
     /// outputs. `has_begun` says whether some were read since the last output.
     pub fn room<P: Payload>(&self, session: &Session<P>, load: usize, limit: usize, has_begun: bool) -> usize {
         let free = limit.saturating_sub(load);
-        let room = self.size.min(session.core.room()).min(free);
+        let core = &session.core;
+        // One more chunk waits for room: then the first stage does not have to wait until this thread puts it in.
+        let in_queue = if self.are_there && core.admission_queue.is_empty() { self.size } else { core.room() };
+        let room = self.size.min(in_queue).min(free);
         // Small chunks would come back as small ones, and never grow.
         let must_wait = if self.are_there { room < self.size } else { self.size > 1 && !has_begun && load > limit / 2 };
         match (load, must_wait) {
@@ -55,7 +58,8 @@ impl ChunkedStream {
         }
     }
 
-    /// Put items in, unless there is no room for them: then they come back. A single one joins the chunk put in last, if that still waits.
+    /// Put items in. If they are there already, they wait for room, once there is none. Others come back then; a single one joins the chunk
+    /// put in last, if that still waits for the first stage.
     pub fn put<P: Payload>(
         &mut self,
         session: &Session<P>,
@@ -67,23 +71,23 @@ impl ChunkedStream {
         let count = items.len();
         // Before they are in: they may be done at once.
         outbox.expect_inputs(count);
-        let items = self.extend(session, items).or_else(|items| {
-            let (input, client) = (Input::Chunk(items), Arc::clone(outbox) as Arc<dyn Client<P>>);
-            let submission = Submission { input, client, context, is_urgent: false, own_index, admitted: None };
-            let refused = match session.core.submit_chunk(submission) {
-                Ok(input) => {
-                    self.last = Some(input);
-                    self.size = self.next_size(session);
-                    return Ok(());
+        let Err(items) = self.extend(session, items) else { return Ok(()) };
+        let (input, client) = (Input::Chunk(items), Arc::clone(outbox) as Arc<dyn Client<P>>);
+        let submission = Submission { input, client, context, is_urgent: false, own_index, admitted: None };
+        if self.are_there {
+            // If the session has closed, the client knows.
+            session.core.submit(submission);
+        } else {
+            match session.core.submit_chunk(submission) {
+                Ok(input) => self.last = Some(input),
+                Err(refused) => {
+                    outbox.interrupted(count as u64);
+                    return if let Input::Chunk(items) = refused.input { Err(items) } else { Ok(()) };
                 }
-                Err(refused) => refused,
-            };
-            if let Input::Chunk(items) = refused.input { Err(items) } else { Ok(()) }
-        });
-        if items.is_err() {
-            outbox.interrupted(count as u64);
+            }
         }
-        items
+        self.size = self.next_size(session);
+        Ok(())
     }
 
     /// Add a single item to the chunk put in last, if that still waits for the first stage. Otherwise it comes back.

@@ -65,7 +65,8 @@ impl<P: Payload> Session<P> {
         let is_through = !self.is_closed();
         let is_end = |submission: &&Submission<P>| matches!(submission.input, Input::End);
         let (ends, items): (Vec<_>, Vec<_>) = waiting.iter().partition(is_end);
-        let mut waiting_clients: Clients<P> = items.iter().map(|submission| (&submission.client, 1)).collect();
+        let mut waiting_clients: Clients<P> =
+            items.iter().map(|submission| (&submission.client, submission.size() as u64)).collect();
         for end in ends {
             waiting_clients.add_end(&end.client);
         }

@@ -51,8 +51,8 @@ impl<P: Payload> Machine<P> {
     }
 
     /// An item goes into a node by another way than through this machine.
-    pub(crate) fn count_input(&mut self, node: usize) {
-        self.record(node, |recorder| recorder.items_in += 1);
+    pub(crate) fn count_inputs(&mut self, node: usize, items: usize) {
+        self.record(node, |recorder| recorder.items_in += items as u64);
     }
 
     /// A node took several items in one call.

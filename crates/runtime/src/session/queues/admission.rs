@@ -84,18 +84,26 @@ impl<T> AdmissionQueue<T> {
         self.waiting.load(Ordering::SeqCst) == 0
     }
 
-    /// Let in who waits, as far as there is room. `notify` is called for each after the admission queue is free again.
-    pub(crate) fn let_in<R>(&self, has_room: impl Fn() -> bool, admit: impl Fn(T) -> R, notify: impl Fn(R)) {
+    /// Let in who waits, as far as there is room for the `size` of each. `notify` is called for each after the admission queue is free again.
+    pub(crate) fn let_in<R>(
+        &self,
+        size: impl Fn(&T) -> usize,
+        has_room: impl Fn(usize) -> bool,
+        admit: impl Fn(T) -> R,
+        notify: impl Fn(R),
+    ) {
         while self.waiting.load(Ordering::SeqCst) > 0 {
             // The thread that holds the admission queue checks again when it has released it.
             let Some(mut state) = self.state.try_lock() else { return };
             if state.is_held {
                 return;
             }
-            if !has_room() {
+            let Some((_, first)) = state.waiting.front() else { return };
+            let size = size(first);
+            if !has_room(size) {
                 drop(state);
                 // A thread that made room in the meantime found the admission queue locked.
-                if has_room() {
+                if has_room(size) {
                     continue;
                 }
                 return;

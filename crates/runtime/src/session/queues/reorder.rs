@@ -163,19 +163,22 @@ impl<P, O> Reorder<P, O> {
         !state.is_closed
     }
 
-    /// The same without waiting; `false` if it may not now.
-    pub(crate) fn begin_item_at_once(&self) -> bool {
+    /// The same for several items without waiting; returns how many of them may run now.
+    pub(crate) fn begin_items_at_once(&self, count: usize) -> usize {
         let mut state = self.state.lock();
-        let may_begin = state.running < self.width && !state.is_closed;
-        state.running += usize::from(may_begin);
-        may_begin
+        let room = if state.is_closed { 0 } else { self.width.saturating_sub(state.running) };
+        let begun = count.min(room);
+        state.running += begun;
+        begun
     }
 
-    /// An item of an envelope is done, and others of it are not.
-    pub(crate) fn end_item(&self) {
-        let mut state = self.state.lock();
-        state.running = state.running.saturating_sub(1);
-        self.wake_for_room(&mut state);
+    /// Items of an envelope are done, and others of it are not.
+    pub(crate) fn end_items(&self, count: usize) {
+        if count > 0 {
+            let mut state = self.state.lock();
+            state.running = state.running.saturating_sub(count);
+            self.wake_for_room(&mut state);
+        }
     }
 
     /// An envelope that was begun did not arrive: there was none.

@@ -224,7 +224,7 @@ fn call_node<P: Payload>(
                     positions.push(position);
                     outputs.push(OutputChunk::Output(0, output));
                 } else {
-                    let by_exits = stage.by_all_exits(output).into_iter();
+                    let by_exits = stage.by_all_exits(output);
                     outputs.extend(by_exits.map(|(exit, output)| OutputChunk::Output(exit, output)));
                 }
             }

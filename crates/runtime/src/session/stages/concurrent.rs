@@ -1,11 +1,12 @@
 //! A stage whose node works on several items at once without threads.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-use crate::node::{Start, start_all};
+use crate::node::{Node, Outputs, PackDone, Start, start_all, start_pack};
 use crate::numbering;
 use crate::payload::Payload;
 use crate::session::queues::inbox::{Envelope, Popped};
@@ -152,21 +153,31 @@ struct Starter<'a, P: Payload> {
     stage: &'a Stage<P>,
     /// Several items go to another process together; here each one runs the node, and the next waits its turn.
     is_in_worker: bool,
+    /// A worker is done with one item before it begins with the next.
+    is_in_order: bool,
     /// What is to be begun together, for each replica.
     ready: Vec<Vec<Ready<P>>>,
 }
 
-/// An item that is about to be begun.
+/// Items that are about to be begun: one, or several that go together.
 struct Ready<P: Payload> {
     group: Arc<Group<P>>,
-    slot: usize,
-    item: P,
+    /// The place of the first one.
+    first: usize,
+    items: Vec<P>,
+}
+
+impl<P: Payload> Ready<P> {
+    fn slots(&self) -> Range<usize> {
+        self.first..self.first + self.items.len()
+    }
 }
 
 impl<'a, P: Payload> Starter<'a, P> {
     fn new(core: &'a Arc<Core<P>>, stage: &'a Stage<P>) -> Self {
         let is_in_worker = stage.replicas.iter().any(|replica| replica.worker.is_some());
-        Self { core, stage, is_in_worker, ready: stage.replicas.iter().map(|_| Vec::new()).collect() }
+        let is_in_order = core.plan.stages()[stage.index].sends_ahead();
+        Self { core, stage, is_in_worker, is_in_order, ready: stage.replicas.iter().map(|_| Vec::new()).collect() }
     }
 
     /// The items of an envelope. The first one has its place in the reorder already.
@@ -174,19 +185,30 @@ impl<'a, P: Payload> Starter<'a, P> {
         let (core, stage) = (self.core, self.stage);
         let group = Group::new(core, stage.index, number, InProgress::new(input, positions), (items.len(), whole));
         stage.started.lock().insert(number, Arc::clone(&group.in_progress));
-        for (slot, item) in items.into_iter().enumerate() {
-            if slot > 0 && !stage.reorder().begin_item_at_once() {
+        let goes_together = group.in_progress.positions.is_some() && self.is_in_order;
+        let mut items = items.into_iter();
+        // There is room for the first one.
+        let (mut slot, mut room) = (0, 1);
+        while items.len() > 0 {
+            let wanted = if goes_together { items.len() - room } else { 1 - room };
+            room += stage.reorder().begin_items_at_once(wanted);
+            if room == 0 {
                 // They must be started, because only when some of them end there is room again.
                 self.start();
                 hand_over(stage);
                 if !P::wait(|| stage.reorder().begin_item()) {
-                    group.fill(slot, Vec::new(), true);
+                    items.next();
+                    group.leave_out(slot..slot + 1);
+                    slot += 1;
                     continue;
                 }
+                room = 1;
             }
             let (replica_index, replica) = least_busy(stage);
-            replica.under_way.fetch_add(1, Ordering::Relaxed);
-            self.ready[replica_index].push(Ready { group: Arc::clone(&group), slot, item });
+            replica.under_way.fetch_add(room, Ordering::Relaxed);
+            let items = items.by_ref().take(room).collect();
+            self.ready[replica_index].push(Ready { group: Arc::clone(&group), first: slot, items });
+            slot += std::mem::take(&mut room);
             if !self.is_in_worker {
                 self.start();
             }
@@ -211,58 +233,99 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, replica_index: us
     }
     // Asked inside, so that nothing old enters a node that has been notified of an interrupt.
     let started = Instant::now();
-    let mut groups = Vec::with_capacity(ready.len());
-    let mut starts = Vec::with_capacity(ready.len());
-    let mut unwanted = Vec::new();
     let contexts = core.in_flight.contexts_of_wanted(ready.iter().map(|ready| ready.group.in_progress.input));
-    for (Ready { group, slot, item }, context) in ready.into_iter().zip(contexts) {
-        let Some(context) = context else {
-            unwanted.push((group, slot));
-            continue;
-        };
-        machine.count_input(0);
-        let of_done = Arc::clone(&group);
-        let done = Box::new(move |result| {
-            of_done.core.stages[of_done.stage].replicas[replica_index].under_way.fetch_sub(1, Ordering::Relaxed);
-            of_done.finish(slot, started, result);
-        });
-        starts.push(Start {
-            item_index: numbering::item_index(group.in_progress.number_of(slot)),
-            context,
-            item,
-            done,
-        });
-        groups.push((group, slot));
-    }
-    if let Some((first, _)) = groups.first() {
+    let (wanted, unwanted): (Vec<_>, Vec<_>) =
+        ready.into_iter().zip(contexts).partition(|(_, context)| context.is_some());
+    let begun: Vec<_> = wanted.iter().map(|(ready, _)| (Arc::clone(&ready.group), ready.slots())).collect();
+    if let Some((first, _)) = begun.first() {
+        let items = begun.iter().map(|(_, slots)| slots.len()).sum();
+        machine.count_inputs(0, items);
         machine.progress.enter(0, first.in_progress.input);
-        let end_early = replica.try_enter(&mut machine, |machine| start_all(&mut *machine.nodes[0], starts));
+        let starts = Starts { started, replica_index, wanted };
+        let is_begun = replica.try_enter(&mut machine, |machine| starts.enter(&mut *machine.nodes[0]));
         machine.progress.leave();
         drop(machine);
-        let end_early = end_early.unwrap_or_else(|hindrance| {
-            for (group, slot) in &groups {
+        if let Err(hindrance) = is_begun {
+            for (group, slots) in &begun {
                 core.fail(group.in_progress.input, hindrance.clone().into());
-                replica.under_way.fetch_sub(1, Ordering::Relaxed);
-                group.fill(*slot, Vec::new(), true);
+                replica.under_way.fetch_sub(slots.len(), Ordering::Relaxed);
+                group.leave_out(slots.clone());
             }
-            Vec::new()
-        });
-        for ((group, _), end_early) in groups.iter().zip(end_early) {
-            group.in_progress.end_early.lock().extend(end_early);
         }
         // Some may have stopped to be wanted just before there was a way to end them.
-        let are_wanted = core.in_flight.are_wanted(groups.iter().map(|(group, _)| group.in_progress.input));
-        groups
-            .iter()
-            .zip(are_wanted)
-            .filter(|(_, is_wanted)| !is_wanted)
-            .for_each(|((group, _), _)| group.in_progress.end_early());
+        let are_wanted = core.in_flight.are_wanted(begun.iter().map(|(group, _)| group.in_progress.input));
+        let unwanted = begun.iter().zip(are_wanted).filter(|(_, is_wanted)| !is_wanted);
+        unwanted.for_each(|((group, _), _)| group.in_progress.end_early());
     } else {
         drop(machine);
     }
-    for (group, slot) in unwanted {
-        replica.under_way.fetch_sub(1, Ordering::Relaxed);
-        group.fill(slot, Vec::new(), true);
+    for (ready, _) in unwanted {
+        replica.under_way.fetch_sub(ready.items.len(), Ordering::Relaxed);
+        ready.group.leave_out(ready.slots());
+    }
+}
+
+/// Items that are about to enter a node, with their contexts.
+struct Starts<P: Payload> {
+    started: Instant,
+    replica_index: usize,
+    wanted: Vec<(Ready<P>, Option<P::Context>)>,
+}
+
+impl<P: Payload> Starts<P> {
+    /// Begin with them in order; single ones that follow each other are begun together.
+    fn enter(self, node: &mut dyn Node<P>) {
+        let (started, replica_index) = (self.started, self.replica_index);
+        let mut singles = Vec::new();
+        let mut groups = Vec::new();
+        for (Ready { group, first, mut items }, context) in self.wanted {
+            let context = context.unwrap_or_default();
+            let done = PackOf { group: Arc::clone(&group), first, started, replica_index };
+            let index = |slot| numbering::item_index(group.in_progress.number_of(slot));
+            match (items.pop(), items.is_empty()) {
+                (Some(item), true) => {
+                    let done = Box::new(move |result| done.done(0, vec![result]));
+                    singles.push(Start { item_index: index(first), context, item, done });
+                    groups.push(group);
+                }
+                (last, _) => {
+                    start_singles(node, &mut singles, &mut groups);
+                    items.extend(last);
+                    let items = (first..).map(index).zip(items).collect();
+                    let done: Arc<dyn PackDone<P>> = Arc::new(done);
+                    let end_early = start_pack(node, &context, items, &done);
+                    group.in_progress.end_early.lock().extend(end_early);
+                }
+            }
+        }
+        start_singles(node, &mut singles, &mut groups);
+    }
+}
+
+fn start_singles<P: Payload>(node: &mut dyn Node<P>, starts: &mut Vec<Start<P>>, groups: &mut Vec<Arc<Group<P>>>) {
+    if starts.is_empty() {
+        return;
+    }
+    let end_early = start_all(node, std::mem::take(starts));
+    for (group, end_early) in groups.drain(..).zip(end_early) {
+        group.in_progress.end_early.lock().extend(end_early);
+    }
+}
+
+/// Items of a group that were begun in one replica.
+struct PackOf<P: Payload> {
+    group: Arc<Group<P>>,
+    /// The place of the first one in the group.
+    first: usize,
+    started: Instant,
+    replica_index: usize,
+}
+
+impl<P: Payload> PackDone<P> for PackOf<P> {
+    fn done(&self, first: usize, results: Vec<Result<Outputs<P>, P::Fault>>) {
+        let stage = &self.group.core.stages[self.group.stage];
+        stage.replicas[self.replica_index].under_way.fetch_sub(results.len(), Ordering::Relaxed);
+        self.group.finish(self.first + first, self.started, results);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Items of one envelope that are in progress at the same time, and what becomes of each.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use crate::locks::{Condvar, Mutex};
 use crate::node::Outputs;
 use crate::payload::Payload;
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{InProgress, LateOutputs, OutputChunk, Stage};
+use crate::session::stages::stage::{InProgress, LateOutputs, OutputChunk, OutputsOf, Stage};
 
 /// If the items of a chunk take longer, outputs of those that are done are handed on before.
 const LONG_TIME: Duration = Duration::from_millis(1);
@@ -32,7 +33,7 @@ pub(crate) struct Group<P: Payload> {
 struct GroupResults<P: Payload> {
     missing: usize,
     /// What became of the items that are done, until it is handed on.
-    outputs: Vec<Option<Vec<OutputChunk<P>>>>,
+    outputs: Vec<Option<OutputsOf<P>>>,
     is_reached: bool,
     /// Until outputs are handed on.
     whole: Option<Whole<P>>,
@@ -75,58 +76,72 @@ impl<P: Payload> Group<P> {
         group
     }
 
-    /// One of the items is done.
-    pub(crate) fn finish(self: &Arc<Self>, slot: usize, started: Instant, result: Result<Outputs<P>, P::Fault>) {
+    /// The item in this place is done, and those behind it for which there are results, too.
+    pub(crate) fn finish(self: &Arc<Self>, first: usize, started: Instant, results: Vec<Result<Outputs<P>, P::Fault>>) {
         let stage = &self.core.stages[self.stage];
-        let is_reached = !matches!(result, Ok(Outputs::NotReached));
-        let outputs = match result {
-            Ok(Outputs::None | Outputs::NotReached) => Vec::new(),
-            Ok(Outputs::One(output)) => {
-                let outputs = stage.by_all_exits(output).into_iter();
-                outputs.map(|(exit, output)| OutputChunk::Output(exit, output)).collect()
-            }
-            Ok(Outputs::Many(stream)) => vec![OutputChunk::Stream(stream)],
-            Err(fault) => {
-                stage.replicas[0].count_failure(&fault, 1);
-                self.core.fail(
-                    self.in_progress.input,
-                    self.core.blame_node(self.stage, self.in_progress.number_of(slot), fault),
-                );
-                Vec::new()
-            }
-        };
-        let count = outputs.iter().any(|piece| matches!(piece, OutputChunk::Output(..)));
-        self.core.count_call(stage, self.in_progress.number_of(slot), started.elapsed(), usize::from(count));
-        self.fill(slot, outputs, is_reached);
+        let took = started.elapsed();
+        let mut is_reached = false;
+        let mut outputs = Vec::with_capacity(results.len());
+        for (slot, result) in (first..).zip(results) {
+            is_reached |= !matches!(result, Ok(Outputs::NotReached));
+            let became = self.became(slot, result);
+            let is_one = became.iter().any(|piece| matches!(piece, OutputChunk::Output(..)));
+            self.core.count_call(stage, self.in_progress.number_of(slot), took, usize::from(is_one));
+            outputs.push(became);
+        }
+        self.fill(first, outputs, is_reached);
     }
 
-    pub(crate) fn fill(self: &Arc<Self>, slot: usize, outputs: Vec<OutputChunk<P>>, is_reached: bool) {
+    /// What an item becomes.
+    fn became(&self, slot: usize, result: Result<Outputs<P>, P::Fault>) -> OutputsOf<P> {
         let stage = &self.core.stages[self.stage];
+        match result {
+            Ok(Outputs::None | Outputs::NotReached) => OutputsOf::new(),
+            Ok(Outputs::One(output)) => {
+                stage.by_all_exits(output).map(|(exit, output)| OutputChunk::Output(exit, output)).collect()
+            }
+            Ok(Outputs::Many(stream)) => [OutputChunk::Stream(stream)].into_iter().collect(),
+            Err(fault) => {
+                stage.replicas[0].count_failure(&fault, 1);
+                let number = self.in_progress.number_of(slot);
+                self.core.fail(self.in_progress.input, self.core.blame_node(self.stage, number, fault));
+                OutputsOf::new()
+            }
+        }
+    }
+
+    /// These items become nothing.
+    pub(crate) fn leave_out(self: &Arc<Self>, slots: Range<usize>) {
+        self.fill(slots.start, slots.map(|_| OutputsOf::new()).collect(), true);
+    }
+
+    fn fill(self: &Arc<Self>, first: usize, outputs: Vec<OutputsOf<P>>, is_reached: bool) {
+        let stage = &self.core.stages[self.stage];
+        let count = outputs.len();
         let mut results = self.results.lock();
-        results.outputs[slot] = Some(outputs);
-        results.missing -= 1;
+        for (place, outputs) in results.outputs[first..].iter_mut().zip(outputs) {
+            *place = Some(outputs);
+        }
+        results.missing -= count;
         results.is_reached |= is_reached;
-        self.in_progress.done.fetch_add(1, Ordering::Relaxed);
+        self.in_progress.done.fetch_add(count, Ordering::Relaxed);
         let is_over = results.missing == 0;
         let is_late = self.in_progress.positions.is_some() && self.is_late(stage, &mut results, is_over);
         let whole = if is_over || is_late { results.whole.take() } else { None };
         let Some(whole) = whole else {
-            let is_counted = std::mem::take(&mut results.is_ahead);
+            let counted = usize::from(std::mem::take(&mut results.is_ahead));
             drop(results);
             self.has_changed.notify_all();
-            if !is_counted {
-                stage.reorder().end_item();
-            }
+            stage.reorder().end_items(count - counted);
             return self.leave(is_over);
         };
-        if !is_over {
-            drop(results);
-            return whole(self.rest(), Vec::new(), true);
-        }
-        let (outputs, is_reached) = (std::mem::take(&mut results.outputs), results.is_reached);
+        let all = is_over.then(|| (std::mem::take(&mut results.outputs), results.is_reached));
         drop(results);
+        // What takes them counts one of the items.
+        stage.reorder().end_items(count - 1);
+        let Some((outputs, is_reached)) = all else { return whole(self.rest(), Vec::new(), true) };
         self.leave(true);
-        let mut positions = Vec::new();
+        let mut positions = Vec::with_capacity(outputs.len());
         let mut chunks = Vec::with_capacity(outputs.len());
         for (slot, outputs) in outputs.into_iter().enumerate() {
             let outputs = outputs.unwrap_or_default();
@@ -188,7 +203,7 @@ impl<P: Payload> LateOutputs<P> for Rest<P> {
         self.group.results.lock().outputs.get(self.slot).is_none_or(Option::is_some)
     }
 
-    fn next(&mut self) -> Option<(u32, Vec<OutputChunk<P>>)> {
+    fn next(&mut self) -> Option<(u32, OutputsOf<P>)> {
         let position = *self.group.in_progress.positions.as_ref()?.get(self.slot)?;
         let mut results = self.group.results.lock();
         loop {

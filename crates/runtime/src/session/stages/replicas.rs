@@ -220,7 +220,7 @@ fn draw<P: Payload>(
                 if let Some(position) = position {
                     router.note_position(position);
                 }
-                stage.by_all_exits(output).into_iter().for_each(|(exit, output)| router.add(exit, output));
+                stage.by_all_exits(output).for_each(|(exit, output)| router.add(exit, output));
             }
             Ok(None) => return,
             Err(fault) => {

@@ -80,11 +80,25 @@ pub(crate) struct Submission<P: Payload> {
 
 impl<P: Payload> Submission<P> {
     /// It will never be in.
-    pub(crate) fn refuse(self, error: RunError<P::Fault>) {
-        self.client.done(Err(error));
-        if let Some(admitted) = self.admitted {
+    pub(crate) fn refuse(mut self, error: RunError<P::Fault>) {
+        let admitted = self.admitted.take();
+        self.end(error);
+        if let Some(admitted) = admitted {
             admitted(false);
         }
+    }
+
+    /// Its inputs ended with this error.
+    fn end(self, error: RunError<P::Fault>) {
+        match self.input {
+            Input::Chunk(items) => self.client.chunk_done(items.len() as u64, Err(error)),
+            Input::Item(_) | Input::End => self.client.done(Err(error)),
+        }
+    }
+
+    /// How many inputs of its client it is.
+    pub(crate) fn size(&self) -> usize {
+        if let Input::Chunk(items) = &self.input { items.len() } else { 1 }
     }
 }
 
@@ -119,7 +133,7 @@ impl<P: Payload> Core<P> {
 
     /// Let a chunk in if there is room for all of it; returns it otherwise. Nothing waits.
     pub(crate) fn submit_chunk(&self, submission: Submission<P>) -> Result<u64, Submission<P>> {
-        let items = if let Input::Chunk(items) = &submission.input { items.len() } else { 1 };
+        let items = submission.size();
         let mut input = 0;
         let has_room = || self.room() >= items;
         self.admission_queue.enter_at_once(submission, has_room, |submission| {
@@ -132,7 +146,12 @@ impl<P: Payload> Core<P> {
 
     /// Let an input in, now or as soon as there is room.
     pub(crate) fn submit(&self, submission: Submission<P>) -> Admission {
-        match self.admission_queue.enter(submission, || self.has_room(), |submission| self.admit(submission)) {
+        let size = submission.size();
+        match self.admission_queue.enter(
+            submission,
+            || self.has_room_for_input(size),
+            |submission| self.admit(submission),
+        ) {
             Entered::Now(dropped) => {
                 self.end_dropped(dropped);
                 Admission::Now
@@ -142,7 +161,7 @@ impl<P: Payload> Core<P> {
                 Admission::Later
             }
             Entered::Never(submission) => {
-                submission.client.done(Err(RunError::Closed));
+                submission.end(RunError::Closed);
                 Admission::Never
             }
         }
@@ -155,7 +174,8 @@ impl<P: Payload> Core<P> {
             (self.admit(submission), admitted)
         };
         self.admission_queue.let_in(
-            || self.has_room(),
+            Submission::size,
+            |size| self.has_room_for_input(size),
             admit,
             |(dropped, admitted)| {
                 self.complete_dropped(dropped);
@@ -290,6 +310,10 @@ impl<P: Payload> Core<P> {
     pub(crate) fn has_room(&self) -> bool {
         let has_room = |stage: &Stage<P>| stage.entry.is_none() || stage.inbox.drops() || stage.inbox.has_room();
         self.in_flight.len() < self.window && self.stages.iter().all(has_room)
+    }
+
+    fn has_room_for_input(&self, size: usize) -> bool {
+        if size == 1 { self.has_room() } else { self.room() >= size }
     }
 
     /// How many items need not wait at this moment, for a pipeline with one stage that begins with them.

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use crate::locks::{Condvar, Mutex, TimedGuard, TimedMutex};
 
 use crate::cancel::CancelFlag;
@@ -65,8 +67,11 @@ pub(crate) trait LateOutputs<P: Payload>: Send {
     fn is_there(&self) -> bool;
 
     /// The position of the next item in the chunk, and what it became, when it is done; `None` after the last one.
-    fn next(&mut self) -> Option<(u32, Vec<OutputChunk<P>>)>;
+    fn next(&mut self) -> Option<(u32, OutputsOf<P>)>;
 }
+
+/// What an item becomes: usually one output.
+pub(crate) type OutputsOf<P> = SmallVec<[OutputChunk<P>; 1]>;
 
 /// The items of one envelope that are in progress at the same time.
 pub(crate) struct InProgress {
@@ -314,17 +319,13 @@ impl<P: Payload> Stage<P> {
     }
 
     /// An output of the only node of the stage, by each of its exits.
-    pub(crate) fn by_all_exits(&self, output: P) -> Vec<(usize, P)> {
-        if let [Link { exits, .. }] = &self.links[..]
-            && let [(exit, _)] = exits[..]
-        {
-            return vec![(exit, output)];
-        }
-        let exits = self.all_exits();
-        let (last, others) = exits.split_last().expect("every output of a node has a target");
-        let mut outputs: Vec<_> = others.iter().map(|&exit| (exit, output.duplicate())).collect();
-        outputs.push((*last, output));
-        outputs
+    pub(crate) fn by_all_exits(&self, output: P) -> impl Iterator<Item = (usize, P)> {
+        let is_single = matches!(&self.links[..], [Link { exits, .. }] if exits.len() == 1);
+        let exits: SmallVec<[usize; 1]> =
+            if is_single { [self.links[0].exits[0].0].into_iter().collect() } else { self.all_exits().into() };
+        let others = exits.len() - 1;
+        let copies: Vec<P> = (0..others).map(|_| output.duplicate()).collect();
+        exits.into_iter().zip(copies.into_iter().chain([output]))
     }
 
     /// Wait until the thread of a replica may begin with one more envelope. It does meanwhile what others ask of it. `held` is the number of an

@@ -70,13 +70,19 @@ impl<P: Payload> Out<P> {
             self.done(number, is_last_node_reached);
             return Ok(());
         };
-        self.output(Head::new(Kind::Output, number).last(), output)
+        self.came_back(None);
+        let message = pack(&*self.codec, output, self.link.message())?;
+        self.link.post_output(number, Some(message));
+        Ok(())
     }
 
     pub(crate) fn done(&self, number: u64, is_last_node_reached: bool) {
         self.came_back(None);
-        let head = Head { extra: u64::from(is_last_node_reached), ..Head::new(Kind::Done, number) };
-        self.link.post(head, self.link.message());
+        if is_last_node_reached {
+            self.link.post_output(number, None);
+        } else {
+            self.link.post(Head::new(Kind::Done, number), self.link.message());
+        }
     }
 
     pub(crate) fn fault(&self, number: u64, node: usize, phase: Phase, fault: &P::Fault) {

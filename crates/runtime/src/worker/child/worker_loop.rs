@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use crate::worker::child::replies::{Out, ReplySink};
 use crate::worker::protocol::connection::Received;
 use crate::worker::protocol::frame::{Head, Kind, Wishes};
 use crate::worker::protocol::message::Message;
+use crate::worker::protocol::parts::Parts;
 use crate::worker::protocol::poll::SHORT_WAIT;
 use crate::worker::protocol::status_page::Page;
 use crate::worker::protocol::timings::Steps;
@@ -25,6 +27,32 @@ use crate::worker::{Arrived, pack, unpack};
 
 /// Results that have waited for this time are sent even if more items are there.
 const LONGEST_DELAY: Duration = Duration::from_micros(200);
+
+/// Items that arrived together.
+struct Pack {
+    /// The numbers of those that are left.
+    numbers: Range<u64>,
+    parts: Parts,
+    /// There is no memory for so many bytes, and so for none of these items.
+    missing: Option<usize>,
+}
+
+impl Pack {
+    fn of(received: Received) -> Self {
+        let Received { head, message, .. } = received;
+        let numbers = head.number..head.number + head.extra;
+        Self { numbers, parts: Parts::of(message.body), missing: message.missing }
+    }
+
+    fn next(&mut self) -> Option<Received> {
+        let head = Head::new(Kind::Item, self.numbers.next()?);
+        let message = match (self.missing, self.parts.next()) {
+            (None, Some(Some(body))) => Arrived { body, buffers: Vec::new(), missing: None },
+            (missing, _) => Arrived::missing(missing.unwrap_or(0)),
+        };
+        Some(Received { head, message, files: Vec::new() })
+    }
+}
 
 /// The node that failed, in which part of its life, and with what.
 type Failed<P> = (usize, Phase, <P as Payload>::Fault);
@@ -41,6 +69,8 @@ pub(crate) struct WorkerLoop<P: Payload> {
     careful_below: u64,
     /// The number of items after which the states of the nodes are sent, if any of them has snapshots.
     snapshot_every: Option<usize>,
+    /// Items that arrived together, as far as they are not taken.
+    pack: Option<Pack>,
     /// The items so far of a batch that is not complete.
     batch: Vec<Arrived>,
     /// Items that were dropped before they were begun.
@@ -72,6 +102,7 @@ impl<P: Payload> WorkerLoop<P> {
             out,
             page,
             steps,
+            pack: None,
             batch: Vec::new(),
             skipped: HashSet::new(),
             last_taken: 0,
@@ -123,7 +154,10 @@ impl<P: Payload> WorkerLoop<P> {
                 // The order to close may have come meanwhile, and its wake is used up.
                 continue;
             }
-            let mut next = self.out.link.next_read()?;
+            let mut next = match self.next_of_pack() {
+                None => self.out.link.next_read()?,
+                next => next,
+            };
             if next.is_some() && replied_at.elapsed() >= LONGEST_DELAY {
                 self.out.flush()?;
                 replied_at = Instant::now();
@@ -140,6 +174,7 @@ impl<P: Payload> WorkerLoop<P> {
                 (has_results, are_timed) = (false, false);
                 are_waits_short = replied_at - begun < SHORT_WAIT;
             }
+            let next = next.and_then(|received| self.unpack(received));
             if let Some(received) = next {
                 let is_suspect = received.head.number < self.careful_below;
                 self.take(received);
@@ -153,6 +188,24 @@ impl<P: Payload> WorkerLoop<P> {
             }
         }
         Ok(())
+    }
+
+    /// The next of the items that arrived together.
+    fn next_of_pack(&mut self) -> Option<Received> {
+        let next = self.pack.as_mut()?.next();
+        if next.is_none() {
+            self.pack = None;
+        }
+        next
+    }
+
+    /// What has arrived, or the first of several items.
+    fn unpack(&mut self, received: Received) -> Option<Received> {
+        if received.head.kind != Kind::Pack {
+            return Some(received);
+        }
+        self.pack = Some(Pack::of(received));
+        self.next_of_pack()
     }
 
     fn take(&mut self, received: Received) {

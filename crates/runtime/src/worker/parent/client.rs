@@ -2,25 +2,25 @@
 //!
 //! *Invariant:* a job is kept in `pending` until its result is complete; then its reply receives the result exactly once.
 
-use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::locks::{Condvar, Mutex, MutexGuard};
 use rustix::event::EventfdFlags;
 
-use crate::node::{Done, Outputs, StepObserver, Stream};
+use crate::node::{Done, Outputs, PackDone, StepObserver, Stream};
 use crate::payload::Payload;
-use crate::worker::parent::connection::{Connection, Job, send};
+use crate::worker::parent::connection::{Connection, Job, Written};
 use crate::worker::parent::counters::Counters;
+use crate::worker::parent::jobs::{Jobs, Pending};
 use crate::worker::parent::output_channel::Channel;
 use crate::worker::parent::snapshots::Snapshots;
 use crate::worker::protocol::frame::{Head, Kind};
-use crate::worker::protocol::message::Message;
-use crate::worker::{ItemCodec, WorkerExit, WorkerSpec, pack};
+use crate::worker::{ItemCodec, WorkerExit, WorkerSpec};
 
 /// Receives the results of a batch.
 pub(crate) type BatchDone<P> = Box<dyn FnOnce(Result<Vec<Option<P>>, <P as Payload>::Fault>) + Send>;
@@ -38,25 +38,8 @@ pub(crate) enum Reply<P: Payload> {
     Batch(Vec<Option<P>>, BatchDone<P>),
     /// The thread that reads the results itself.
     Direct,
-}
-
-/// What was begun and is not done.
-pub(crate) struct Pending<P: Payload> {
-    pub(crate) job: Arc<Job<P>>,
-    /// The index of its item among those of the pipeline, as far as is known.
-    pub(crate) item_index: Option<u64>,
-    pub(crate) reply: Reply<P>,
-    /// Outputs that have gone out.
-    pub(crate) emitted: usize,
-    /// Outputs that arrive a second time, and are discarded.
-    pub(crate) repeated: usize,
-    /// Workers that died while they worked on it.
-    pub(crate) deaths: usize,
-    pub(crate) is_sent: bool,
-    /// When it was sent last, if metrics are collected.
-    since: Option<Instant>,
-    /// How long nodes have worked on it since then.
-    pub(crate) inside: Duration,
+    /// Items that are done one after the other.
+    Pack(Arc<dyn PackDone<P>>),
 }
 
 /// Where the worker is in its life.
@@ -82,7 +65,7 @@ pub(crate) enum Reader {
 pub(crate) struct State<P: Payload> {
     pub(crate) life: Life,
     pub(crate) connection: Option<Arc<Connection>>,
-    pub(crate) pending: BTreeMap<u64, Pending<P>>,
+    pub(crate) pending: Jobs<P>,
     pub(crate) next_number: u64,
     pub(crate) reader: Reader,
     pub(crate) direct_result: Option<Result<Outputs<P>, P::Fault>>,
@@ -120,7 +103,7 @@ impl<P: Payload> Remote<P> {
         let state = State {
             life: Life::Unborn,
             connection: None,
-            pending: BTreeMap::new(),
+            pending: Jobs::new(),
             next_number: 1,
             reader: Reader::Nobody,
             direct_result: None,
@@ -173,38 +156,29 @@ impl<P: Payload> Remote<P> {
         self.wake.lock().take();
     }
 
-    /// Write a job down.
-    pub(crate) fn write<'a>(&self, connection: &'a Connection, job: &Job<P>) -> Result<Vec<Message<'a>>, P::Fault> {
-        let write = |item: &P| pack(&*self.codec, item, connection.link.message());
-        match job {
-            Job::Item(item) => Ok(vec![write(item)?]),
-            Job::Batch(items) => items.iter().map(write).collect(),
-            Job::Flush => Ok(vec![connection.link.message()]),
-        }
-    }
-
-    /// Begin with jobs; each reply is sent when its job is done. Never waits for the worker. Returns the number of each job, for
-    /// [`Remote::drop_job`]; 0 for one that was not begun.
-    pub(crate) fn begin(&self, jobs: impl IntoIterator<Item = Begun<P>>) -> Vec<u64> {
+    /// Begin with jobs; each reply is sent when its job is done. Never waits for the worker. Returns the numbers of each job, for
+    /// [`Remote::drop_jobs`]; none for one that was not begun.
+    pub(crate) fn begin(&self, jobs: impl IntoIterator<Item = Begun<P>>) -> Vec<Range<u64>> {
         let mut jobs: Vec<_> = jobs.into_iter().map(|(job, index, reply)| (Arc::new(job), index, reply)).collect();
-        let mut refused = Vec::new();
         loop {
             let connection = self.connection_if_up();
             // Written together, so that the threads that take outputs do not alternate with this one.
             let written: Vec<_> = P::hold(|| {
                 let write = |(job, ..): &(Arc<Job<P>>, _, _)| {
-                    connection.as_ref().map(|connection| self.write(connection, job)).transpose()
+                    connection.as_ref().map(|connection| connection.write(&*self.codec, job, 0..job.count()))
                 };
                 jobs.iter().map(write).collect()
             });
+            let since = self.now_for_metrics();
+            let pending = |(job, index, reply)| Pending::new(job, index, reply, since);
             let mut state = self.lock();
             if matches!(state.life, Life::Failed | Life::Ended) {
                 let exit = state.exit.clone();
                 drop(state);
                 let exit = exit.unwrap_or_else(|| self.has_closed());
-                let numbers = vec![0; jobs.len()];
-                for (.., reply) in jobs {
-                    reply.fail(self, self.codec.lost(&exit));
+                let numbers = vec![0..0; jobs.len()];
+                for job in jobs {
+                    pending(job).fail(self, self.codec.lost(&exit));
                 }
                 return numbers;
             }
@@ -213,48 +187,53 @@ impl<P: Payload> Remote<P> {
                 // It came up, or was lost, while the messages were written.
                 continue;
             }
-            let mut numbers = Vec::with_capacity(jobs.len());
-            for ((job, index, reply), messages) in jobs.drain(..).zip(written) {
-                numbers.push(match messages {
-                    Ok(messages) => state.enter(
-                        connection.as_deref(),
-                        Pending::new(job, index, reply, self.now_for_metrics()),
-                        messages,
-                    ),
-                    // What it refers to is not dropped under the lock.
-                    Err(fault) => {
-                        refused.push((job, reply, fault));
-                        0
-                    }
-                });
+            let (mut numbers, mut refused) = (Vec::with_capacity(jobs.len()), Vec::new());
+            for (job, written) in jobs.drain(..).zip(written) {
+                let sent = connection.as_deref().zip(written);
+                numbers.push(state.enter(sent, pending(job), &mut refused));
             }
             let must_wake = state.reader == Reader::Nobody && !state.pending.is_empty();
             drop(state);
             if must_wake {
                 self.wake_supervisor();
             }
-            for (_, reply, fault) in refused {
-                reply.fail(self, fault);
+            // What they refer to is not dropped under the lock.
+            for (pending, fault) in refused {
+                pending.fail(self, fault);
             }
             return numbers;
         }
     }
 
-    /// The result of a job is no longer wanted: its reply ends, and the worker is asked to leave it.
-    pub(crate) fn drop_job(&self, number: u64) {
-        let (connection, pending) = {
+    /// The results of the jobs of these numbers are no longer wanted: their replies end, and the worker is asked to leave them.
+    pub(crate) fn drop_jobs(&self, mut numbers: Range<u64>) {
+        let mut dropped = Vec::new();
+        let connection = {
             let mut state = self.lock();
-            let Some(pending) = state.pending.remove(&number) else { return };
-            let connection = state.connection.clone().filter(|_| pending.is_sent);
-            if let Some(connection) = &connection {
-                connection.post_drop(number);
+            while !numbers.is_empty() {
+                let count = usize::try_from(numbers.end - numbers.start).unwrap_or(usize::MAX);
+                let Some(pending) = state.pending.remove(numbers.start, count) else {
+                    numbers.start += 1;
+                    continue;
+                };
+                for number in numbers.by_ref().take(pending.slots.len()) {
+                    if let Some(connection) = state.connection.as_ref().filter(|_| pending.is_sent) {
+                        connection.post_drop(number);
+                    }
+                }
+                dropped.push(pending);
             }
-            (connection, pending)
+            if dropped.is_empty() {
+                return;
+            }
+            state.connection.clone()
         };
         if let Some(connection) = connection {
             connection.control.flush().ok();
         }
-        pending.reply.abandon(self);
+        for pending in dropped {
+            pending.abandon(self);
+        }
         // It writes what goes by the other socket.
         self.wake_supervisor();
     }
@@ -294,13 +273,13 @@ impl<P: Payload> Remote<P> {
                     connection.control.post(head, connection.control.message());
                 }
             }
-            (state.connection.clone(), std::mem::take(&mut state.pending))
+            (state.connection.clone(), std::mem::replace(&mut state.pending, Jobs::new()))
         };
         if let Some(connection) = connection {
             connection.control.flush().ok();
         }
-        for (_, pending) in pending {
-            pending.reply.abandon(self);
+        for pending in pending.into_values() {
+            pending.abandon(self);
         }
         self.wake_supervisor();
     }
@@ -319,40 +298,35 @@ impl<P: Payload> Remote<P> {
 }
 
 impl<P: Payload> State<P> {
-    /// A job is in progress: sent, if there are messages.
+    /// A job is in progress: sent, if it is written down. Returns its numbers. Items that cannot be written down are `refused`.
     fn enter(
         &mut self,
-        connection: Option<&Connection>,
-        pending: Pending<P>,
-        messages: Option<Vec<Message<'_>>>,
-    ) -> u64 {
+        sent: Option<(&Connection, Written<'_, P>)>,
+        mut pending: Pending<P>,
+        refused: &mut Vec<(Pending<P>, P::Fault)>,
+    ) -> Range<u64> {
         let number = self.next_number;
-        self.next_number += 1;
-        let is_sent = messages.is_some();
-        if let (Some(connection), Some(messages)) = (connection, messages) {
-            send(connection, number, &pending.job, messages, false);
+        self.next_number += pending.slots.len() as u64;
+        pending.is_sent = sent.is_some();
+        self.pending.insert(number, pending);
+        if let Some((connection, written)) = sent {
+            self.send(connection, number, written, refused);
         }
-        self.pending.insert(number, Pending { is_sent, ..pending });
-        number
-    }
-}
-
-impl<P: Payload> Pending<P> {
-    pub(crate) fn new(job: Arc<Job<P>>, item_index: Option<u64>, reply: Reply<P>, since: Option<Instant>) -> Self {
-        let inside = Duration::ZERO;
-        Self { job, item_index, reply, emitted: 0, repeated: 0, deaths: 0, is_sent: false, since, inside }
+        number..self.next_number
     }
 
-    /// It is sent to another worker.
-    pub(crate) fn note_sent(&mut self, since: Option<Instant>) {
-        self.is_sent = true;
-        self.since = since;
-        self.inside = Duration::ZERO;
-    }
-
-    /// How long it was neither here nor in a node.
-    pub(crate) fn transport(&self) -> Option<Duration> {
-        self.since.map(|since| since.elapsed().saturating_sub(self.inside))
+    /// Send what was written down of items, of which the first has this number. Those that cannot be written down are `refused`.
+    pub(crate) fn send(
+        &mut self,
+        connection: &Connection,
+        number: u64,
+        mut written: Written<'_, P>,
+        refused: &mut Vec<(Pending<P>, P::Fault)>,
+    ) {
+        for (slot, fault) in std::mem::take(&mut written.refused) {
+            refused.extend(self.pending.remove(number + slot as u64, 1).map(|pending| (pending, fault)));
+        }
+        written.send(connection, number, false);
     }
 }
 
@@ -369,15 +343,12 @@ impl<P: Payload> Reply<P> {
                 result => result.map(|_| ()),
             }),
             Self::Batch(outputs, done) => done(result.map(|_| outputs)),
+            Self::Pack(_) => unreachable!("its items have places"),
         }
     }
 
-    pub(crate) fn fail(self, remote: &Remote<P>, fault: P::Fault) {
-        self.send(remote, Err(fault));
-    }
-
     /// The result is no longer wanted.
-    fn abandon(self, remote: &Remote<P>) {
+    pub(crate) fn abandon(self, remote: &Remote<P>) {
         match self {
             Self::Stream(channel) => channel.close(),
             Self::Batch(..) => self.send(remote, Ok(Outputs::None)),

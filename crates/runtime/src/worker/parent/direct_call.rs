@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use crate::node::Outputs;
 use crate::payload::Payload;
-use crate::worker::parent::client::{Life, Pending, Reader, Remote, Reply, State};
-use crate::worker::parent::connection::{Connection, Job, send};
+use crate::worker::parent::client::{Life, Reader, Remote, Reply, State};
+use crate::worker::parent::connection::{Connection, Job};
+use crate::worker::parent::jobs::Pending;
 use crate::worker::protocol::connection::{Link, Received};
 use crate::worker::protocol::poll::{POLL_INTERVAL, SHORT_WAIT, await_readable};
 
@@ -19,16 +20,16 @@ impl<P: Payload> Remote<P> {
             return Err(item);
         };
         let job = Arc::new(Job::Item(item));
-        let messages = match self.write(&connection, &job) {
-            Ok(messages) => messages,
-            Err(fault) => return Ok(Err(fault)),
-        };
+        let mut written = connection.write(&*self.codec, &job, 0..1);
+        if let Some((_, fault)) = written.refused.pop() {
+            return Ok(Err(fault));
+        }
         let number = {
             let mut state = self.lock();
             let is_idle = state.life == Life::Up && state.pending.is_empty() && state.reader == Reader::Nobody;
             let is_same = state.connection.as_ref().is_some_and(|now| Arc::ptr_eq(now, &connection));
             if !(is_idle && is_same && state.interruptions.0 == state.interruptions.1) {
-                drop((state, messages));
+                drop((state, written));
                 return match Arc::try_unwrap(job) {
                     Ok(Job::Item(item)) => Err(item),
                     _ => unreachable!("the job is this thread's own"),
@@ -36,7 +37,7 @@ impl<P: Payload> Remote<P> {
             }
             let number = state.next_number;
             state.next_number += 1;
-            send(&connection, number, &job, messages, false);
+            written.send(&connection, number, false);
             let mut pending = Pending::new(job, item_index, Reply::Direct, None);
             pending.note_sent(self.now_for_metrics());
             state.pending.insert(number, pending);
@@ -50,7 +51,7 @@ impl<P: Payload> Remote<P> {
     /// Stop waiting for a result. The worker is notified, and its result is dropped.
     fn leave(&self, number: u64, stop_request: P::Fault) -> Result<Outputs<P>, P::Fault> {
         let mut state = self.lock();
-        let pending = state.pending.remove(&number);
+        let pending = state.pending.remove(number, 1);
         let connection = state.connection.clone().filter(|_| pending.is_some());
         if let Some(connection) = &connection {
             connection.post_drop(number);
@@ -73,9 +74,9 @@ impl<P: Payload> Remote<P> {
                 let read = P::wait(|| self.await_frame(&connection.link));
                 is_reading = match read {
                     Ok(Some(received)) => {
-                        if let Some(event) = self.take_in(received) {
-                            event.deliver(self);
-                        }
+                        let mut events = Vec::new();
+                        self.take_in(received, &mut events);
+                        events.into_iter().for_each(|event| event.deliver(self));
                         true
                     }
                     Ok(None) => {

@@ -33,7 +33,7 @@ impl HeldBack {
 
     /// Write what was held back for an item that is done by now.
     pub(crate) fn write_if_done<P: Payload>(&mut self, remote: &Remote<P>) {
-        let is_done = |item| !remote.lock().pending.contains_key(&item);
+        let is_done = |item| remote.lock().pending.get(item).is_none();
         if !self.lines.is_empty() && self.item.is_none_or(is_done) {
             self.write(remote);
         }

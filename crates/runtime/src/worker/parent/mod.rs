@@ -5,6 +5,7 @@ pub(crate) mod connection;
 pub(crate) mod counters;
 pub(crate) mod direct_call;
 pub(crate) mod held_output;
+pub(crate) mod jobs;
 pub(crate) mod monitor;
 pub(crate) mod output_channel;
 pub(crate) mod process;

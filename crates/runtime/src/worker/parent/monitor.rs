@@ -249,8 +249,8 @@ impl<P: Payload> Monitor<'_, P> {
                 // Unpacked together, so that the threads that take outputs do not alternate with this one.
                 if !some.is_empty() {
                     self.quiet_since = Instant::now();
-                    let events: Vec<ReplyEvent<P>> =
-                        P::hold(|| some.into_iter().filter_map(|received| self.see_to(received)).collect());
+                    let mut events = Vec::new();
+                    P::hold(|| some.into_iter().for_each(|received| self.see_to(received, &mut events)));
                     for event in events {
                         event.deliver(self.remote);
                     }
@@ -262,7 +262,7 @@ impl<P: Payload> Monitor<'_, P> {
         }
     }
 
-    fn see_to(&mut self, received: Received) -> Option<ReplyEvent<P>> {
+    fn see_to(&mut self, received: Received, events: &mut Vec<ReplyEvent<P>>) {
         match received.head.kind {
             Kind::Ready => {
                 self.is_ready = true;
@@ -285,9 +285,8 @@ impl<P: Payload> Monitor<'_, P> {
                 self.remote.counters.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
             }
             Kind::CleanedUp => self.note_fault(&received),
-            _ => return self.remote.take_in(received),
+            _ => self.remote.take_in(received, events),
         }
-        None
     }
 
     /// A node failed in `initialize` or `cleanup`.

@@ -5,15 +5,14 @@ use std::sync::atomic::Ordering;
 
 use crate::payload::Payload;
 use crate::worker::parent::client::{Life, Remote};
-use crate::worker::parent::connection::{Connection, send};
+use crate::worker::parent::connection::Connection;
+use crate::worker::parent::snapshots::Done;
 use crate::worker::protocol::frame::{Head, Kind};
 
 impl<P: Payload> Remote<P> {
     /// Items below this number were with a worker that is gone.
     pub(crate) fn first_unsent(&self) -> u64 {
-        let state = self.lock();
-        let sent = state.pending.iter().rev().find(|(_, pending)| pending.is_sent);
-        sent.map_or(0, |(number, _)| number + 1)
+        self.lock().pending.end_of_sent()
     }
 
     /// The nodes are initialized: bring them where they were. What is not done is unsent from now on.
@@ -27,7 +26,9 @@ impl<P: Payload> Remote<P> {
             state.kept.forget_coming();
             let mut redelivered = 0;
             for pending in state.pending.values_mut() {
-                redelivered += u64::from(std::mem::take(&mut pending.is_sent));
+                if std::mem::take(&mut pending.is_sent) {
+                    redelivered += pending.slots.len() as u64;
+                }
                 pending.repeated = pending.emitted;
             }
             self.counters.redeliveries.fetch_add(redelivered, Ordering::Relaxed);
@@ -43,8 +44,12 @@ impl<P: Payload> Remote<P> {
             let node = u16::try_from(node).unwrap_or(u16::MAX);
             connection.link.post(Head { node, ..Head::new(Kind::Restore, 0) }, message);
         }
-        for (number, job) in since {
-            send(connection, number, &job, self.write(connection, &job)?, true);
+        for Done { number, job, slot } in since {
+            let mut written = connection.write(&*self.codec, &job, slot..slot + 1);
+            if let Some((_, fault)) = written.refused.pop() {
+                return Err(fault);
+            }
+            written.send(connection, number, true);
         }
         Ok(())
     }
@@ -64,20 +69,21 @@ impl<P: Payload> Remote<P> {
                 if suspect_is_out {
                     return;
                 }
-                let mut unsent = state.pending.iter_mut().filter(|(_, pending)| !pending.is_sent);
-                let Some((&number, pending)) = unsent.next() else {
+                let Some((number, pending)) = state.pending.first_unsent() else {
                     // Under the same lock: what starts from now on is sent by the thread that starts it.
                     state.life = Life::Up;
                     self.changed.notify_all();
                     return;
                 };
                 pending.note_sent(self.now_for_metrics());
-                (number, Arc::clone(&pending.job))
+                (number, Arc::clone(&pending.job), pending.slots.clone())
             };
-            let (number, job) = next;
-            match self.write(connection, &job) {
-                Ok(messages) => send(connection, number, &job, messages, false),
-                Err(fault) => self.finish(number, Err(fault)).into_iter().for_each(|event| event.deliver(self)),
+            let (number, job, slots) = next;
+            let written = P::hold(|| connection.write(&*self.codec, &job, slots));
+            let mut refused = Vec::new();
+            self.lock().send(connection, number, written, &mut refused);
+            for (pending, fault) in refused {
+                pending.fail(self, fault);
             }
         }
     }

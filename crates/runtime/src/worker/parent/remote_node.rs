@@ -1,5 +1,6 @@
 //! Nodes whose work is done in another process.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::execution::metrics::WorkerMetrics;
 use crate::limits::CLOSE_TIMEOUT;
 use crate::node::{
-    Batched, Concurrent, Done, EndEarly, Node, NodeInfo, Outputs, RemoteStage, Start, StepObserver, WorkerHandle,
+    Batched, Concurrent, Done, EndEarly, Node, NodeInfo, Outputs, PackDone, RemoteStage, Start, StepObserver,
+    WorkerHandle,
 };
 use crate::payload::Payload;
 use crate::phase::Phase;
@@ -46,12 +48,12 @@ struct RemoteNode<P: Payload> {
 }
 
 impl<P: Payload> RemoteNode<P> {
-    /// What drops a job. It does not hold the worker: a job that never ends would else hold it for ever.
-    fn end_early(&self, number: u64) -> EndEarly {
+    /// What drops jobs. It does not hold the worker: a job that never ends would else hold it for ever.
+    fn end_early(&self, numbers: Range<u64>) -> EndEarly {
         let remote = Arc::downgrade(&self.remote);
         Box::new(move || {
             if let Some(remote) = remote.upgrade() {
-                remote.drop_job(number);
+                remote.drop_jobs(numbers);
             }
         })
     }
@@ -242,13 +244,23 @@ impl<P: Payload> Batched<P> for RemoteNode<P> {
 impl<P: Payload> Concurrent<P> for RemoteNode<P> {
     fn start(&mut self, item: P, item_index: Option<u64>, done: Done<P>) -> Option<EndEarly> {
         let numbers = self.remote.begin([(Job::Item(item), item_index, Reply::Whole(done))]);
-        numbers.first().map(|&number| self.end_early(number))
+        numbers.into_iter().next().map(|numbers| self.end_early(numbers))
     }
 
     fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
         let begun = |start: Start<P>| (Job::Item(start.item), Some(start.item_index), Reply::Whole(start.done));
         let numbers = self.remote.begin(starts.into_iter().map(begun)).into_iter();
-        numbers.map(|number| Some(self.end_early(number))).collect()
+        numbers.map(|numbers| Some(self.end_early(numbers))).collect()
+    }
+
+    fn start_pack(
+        &mut self,
+        _context: &P::Context,
+        items: Vec<(u64, P)>,
+        done: &Arc<dyn PackDone<P>>,
+    ) -> Vec<EndEarly> {
+        let numbers = self.remote.begin([(Job::Pack(items), None, Reply::Pack(Arc::clone(done)))]);
+        numbers.into_iter().map(|numbers| self.end_early(numbers)).collect()
     }
 }
 

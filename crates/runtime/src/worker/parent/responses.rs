@@ -1,16 +1,19 @@
 //! Results from a worker, on their way to the threads that wait for them.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::execution::metrics::Step;
-use crate::node::Outputs;
+use crate::node::{Outputs, PackDone};
 use crate::payload::Payload;
-use crate::worker::parent::client::{Remote, Reply};
+use crate::worker::parent::client::{Remote, Reply, State};
+use crate::worker::parent::jobs::Pending;
 use crate::worker::parent::output_channel::{Channel, Drawn};
 use crate::worker::protocol::connection::Received;
 use crate::worker::protocol::frame::{Head, Kind, phase_of};
+use crate::worker::protocol::parts::Parts;
 use crate::worker::protocol::timings;
 use crate::worker::{Arrived, unpack};
 
@@ -21,6 +24,8 @@ pub(crate) enum ReplyEvent<P: Payload> {
     Done(Reply<P>, Result<Outputs<P>, P::Fault>),
     /// One more output, and not the last.
     Output(Arc<Channel<P>>, P),
+    /// Items of a pack are done, from the one in this place on.
+    PackDone(Arc<dyn PackDone<P>>, usize, Vec<Result<Outputs<P>, P::Fault>>),
 }
 
 impl<P: Payload> ReplyEvent<P> {
@@ -29,30 +34,81 @@ impl<P: Payload> ReplyEvent<P> {
         match self {
             Self::Done(reply, result) => reply.send(remote, result),
             Self::Output(channel, output) => channel.push(output),
+            Self::PackDone(done, first, results) => done.done(first, results),
         }
     }
 }
 
 impl<P: Payload> Remote<P> {
-    /// See to a frame of the worker about items. Only the current reader calls this.
-    pub(crate) fn take_in(&self, received: Received) -> Option<ReplyEvent<P>> {
+    /// See to a frame of the worker about items, and add what is to be delivered. Only the current reader calls this.
+    pub(crate) fn take_in(&self, received: Received, events: &mut Vec<ReplyEvent<P>>) {
+        if received.head.kind == Kind::Outputs {
+            self.take_in_outputs(received, events);
+        } else {
+            events.extend(self.take_in_one(received));
+        }
+    }
+
+    /// The only outputs of several items, or that they have none.
+    fn take_in_outputs(&self, Received { head, message, .. }: Received, events: &mut Vec<ReplyEvent<P>>) {
+        let missing = message.missing;
+        let mut parts = Parts::of(message.body);
+        let mut next = || match missing {
+            None => parts.next().flatten().map(|body| Arrived { body, buffers: Vec::new(), missing: None }),
+            Some(bytes) => Some(Arrived::missing(bytes)),
+        };
+        let mut numbers = head.number..head.number + head.extra;
+        while !numbers.is_empty() {
+            let Some((done, slots)) = self.take_of_pack(numbers.clone()) else {
+                let Some(number) = numbers.next() else { return };
+                let head = Head::new(Kind::Output, number).last();
+                events.extend(self.take_in_last(head, next()));
+                continue;
+            };
+            numbers.start += slots.len() as u64;
+            let output = |_| next().map_or(Ok(Outputs::None), |message| self.unpack(message).map(Outputs::One));
+            let results = slots.clone().map(output).collect();
+            events.push(ReplyEvent::PackDone(done, slots.start, results));
+        }
+    }
+
+    /// The first of these items is of a pack: it and those behind it, as far as they are of the same one, are done. Returns their places.
+    fn take_of_pack(&self, numbers: Range<u64>) -> Option<(Arc<dyn PackDone<P>>, Range<usize>)> {
+        let mut state = self.lock();
+        let Reply::Pack(done) = &state.pending.get(numbers.start)?.reply else { return None };
+        let done = Arc::clone(done);
+        let most = usize::try_from(numbers.end - numbers.start).unwrap_or(usize::MAX);
+        let pending = state.pending.remove(numbers.start, most)?;
+        self.note_done(&mut state, numbers.start, &pending);
+        drop(state);
+        Some((done, pending.slots.clone()))
+    }
+
+    /// The last output of an item, or that it has none.
+    fn take_in_last(&self, head: Head, message: Option<Arrived>) -> Option<ReplyEvent<P>> {
+        let Some(message) = message else { return self.finish(head.number, Ok(Outputs::None)) };
+        if self.is_repeated(head.number)? {
+            return self.finish(head.number, Ok(Outputs::None));
+        }
+        let output = self.unpack(message).map(Outputs::One);
+        self.finish(head.number, output)
+    }
+
+    fn unpack(&self, message: Arrived) -> Result<P, P::Fault> {
+        unpack(&*self.codec, message)
+    }
+
+    fn take_in_one(&self, received: Received) -> Option<ReplyEvent<P>> {
         let Received { head, message, .. } = received;
         match head.kind {
             Kind::Output if head.extra > 0 => self.take_in_of_batch(head, message),
-            Kind::Output if self.is_repeated(head.number)? => {
-                if head.is_last {
-                    self.finish(head.number, Ok(Outputs::None))
-                } else {
-                    None
-                }
-            }
-            Kind::Output => match unpack(&*self.codec, message) {
-                Ok(output) if head.is_last => self.finish(head.number, Ok(Outputs::One(output))),
+            Kind::Output if head.is_last => self.take_in_last(head, Some(message)),
+            Kind::Output if self.is_repeated(head.number)? => None,
+            Kind::Output => match self.unpack(message) {
                 Ok(output) => self.note_output(head.number, output),
                 Err(fault) => self.finish(head.number, Err(fault)),
             },
-            Kind::Done if head.extra == 0 => self.finish(head.number, Ok(Outputs::NotReached)),
-            Kind::Done => self.finish(head.number, Ok(Outputs::None)),
+            Kind::Done => self.finish(head.number, Ok(Outputs::NotReached)),
             Kind::Fault => {
                 let fault = self.unpack_fault(head, &message);
                 self.finish(head.number, Err(fault))
@@ -62,7 +118,7 @@ impl<P: Payload> Remote<P> {
                     timings::read(&message.body).for_each(|(node, step)| observe(node, step));
                 }
                 let pending = &mut self.lock().pending;
-                if let Some(pending) = pending.get_mut(&head.number) {
+                if let Some(pending) = pending.get_single(head.number) {
                     pending.inside += timings::read(&message.body)
                         .map(|(_, step)| if let Step::Took(took) = step { took } else { Duration::ZERO })
                         .sum::<Duration>();
@@ -87,7 +143,7 @@ impl<P: Payload> Remote<P> {
     /// Whether an output already came from a former worker; `None` if it is no longer wanted.
     fn is_repeated(&self, number: u64) -> Option<bool> {
         let mut state = self.lock();
-        let pending = state.pending.get_mut(&number)?;
+        let pending = state.pending.get_single(number)?;
         let is_repeated = pending.repeated > 0;
         pending.repeated -= usize::from(is_repeated);
         Some(is_repeated)
@@ -96,21 +152,21 @@ impl<P: Payload> Remote<P> {
     /// An output that is not the last of its item.
     fn note_output(&self, number: u64, output: P) -> Option<ReplyEvent<P>> {
         let mut state = self.lock();
-        let pending = state.pending.get_mut(&number)?;
+        let pending = state.pending.get_single(number)?;
         pending.emitted += 1;
         if let Reply::Stream(channel) = &pending.reply {
             return Some(ReplyEvent::Output(Arc::clone(channel), output));
         }
         let channel = Arc::new(Channel::new(output));
         let reply = std::mem::replace(&mut pending.reply, Reply::Stream(Arc::clone(&channel)));
-        Some(ReplyEvent::Done(reply, Ok(Outputs::Many(Box::new(Drawn(channel))))))
+        Some(done_with(reply, pending.slots.start, Ok(Outputs::Many(Box::new(Drawn(channel))))))
     }
 
     fn take_in_of_batch(&self, head: Head, message: Arrived) -> Option<ReplyEvent<P>> {
         let unpacked = unpack(&*self.codec, message);
         let fault = {
             let mut state = self.lock();
-            match (state.pending.get_mut(&head.number).map(|pending| &mut pending.reply), unpacked) {
+            match (state.pending.get_single(head.number).map(|pending| &mut pending.reply), unpacked) {
                 (Some(Reply::Batch(outputs, _)), Ok(output)) => {
                     let slot = usize::try_from(head.extra - 1).unwrap_or(usize::MAX);
                     if let Some(place) = outputs.get_mut(slot) {
@@ -126,33 +182,40 @@ impl<P: Payload> Remote<P> {
 
     /// Nothing more comes of a job than this.
     pub(crate) fn finish(&self, number: u64, result: Result<Outputs<P>, P::Fault>) -> Option<ReplyEvent<P>> {
-        self.take(number).map(|reply| ReplyEvent::Done(reply, result))
+        let mut state = self.lock();
+        let pending = state.pending.remove(number, 1)?;
+        self.note_done(&mut state, number, &pending);
+        drop(state);
+        // Items are dropped outside the lock, because user code may run then.
+        Some(done_with(pending.reply, pending.slots.start, result))
     }
 
     /// Nothing comes of a job that cost a worker. It is not given to the next one, not even to bring it where the old one was.
     pub(crate) fn fail_lost(&self, number: u64, fault: P::Fault) {
-        let pending = self.lock().pending.remove(&number);
+        let pending = self.lock().pending.remove(number, 1);
         if let Some(pending) = pending {
-            pending.reply.fail(self, fault);
+            pending.fail(self, fault);
         }
     }
 
-    fn take(&self, number: u64) -> Option<Reply<P>> {
-        let mut state = self.lock();
-        let pending = state.pending.remove(&number)?;
+    fn note_done(&self, state: &mut State<P>, number: u64, pending: &Pending<P>) {
         if let Some(transport) = pending.transport() {
             let nanos = u64::try_from(transport.as_nanos()).unwrap_or(u64::MAX);
             self.counters.transport_ns.fetch_add(nanos, Ordering::Relaxed);
         }
-        let done = state.kept.note_done(number, pending.job);
-        drop(state);
-        // Items are dropped outside the lock, because user code may run then.
-        drop(done);
-        Some(pending.reply)
+        state.kept.note_done(number, &pending.job, pending.slots.clone());
     }
 
     pub(crate) fn reply_directly(&self, result: Result<Outputs<P>, P::Fault>) {
         self.lock().direct_result = Some(result);
         self.changed.notify_all();
+    }
+}
+
+/// The result of a job, or of the item of a pack in this place.
+fn done_with<P: Payload>(reply: Reply<P>, slot: usize, result: Result<Outputs<P>, P::Fault>) -> ReplyEvent<P> {
+    match reply {
+        Reply::Pack(done) => ReplyEvent::PackDone(done, slot, vec![result]),
+        reply => ReplyEvent::Done(reply, result),
     }
 }

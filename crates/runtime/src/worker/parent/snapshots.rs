@@ -1,18 +1,33 @@
 //! What a new worker is given so that its nodes are where those of the old one were.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::worker::Arrived;
 use crate::worker::parent::connection::Job;
 use crate::worker::protocol::frame::Head;
 
+/// An item that is done.
+pub(crate) struct Done<P> {
+    pub(crate) number: u64,
+    pub(crate) job: Arc<Job<P>>,
+    /// Its place in the job.
+    pub(crate) slot: usize,
+}
+
+impl<P> Clone for Done<P> {
+    fn clone(&self) -> Self {
+        Self { job: Arc::clone(&self.job), ..*self }
+    }
+}
+
 /// The last state of each node that has one, and what was done since.
 pub(crate) struct Snapshots<P> {
     /// Whether any node has snapshots. Without that nothing is kept.
     pub(crate) is_possible: bool,
     states: BTreeMap<usize, Arc<Arrived>>,
-    since: Vec<(u64, Arc<Job<P>>)>,
+    since: Vec<Done<P>>,
     /// The states so far of a set that is not complete; `None` for one for which there was no memory.
     coming: Vec<(usize, Option<Arc<Arrived>>)>,
 }
@@ -22,20 +37,18 @@ impl<P> Snapshots<P> {
         Self { is_possible: false, states: BTreeMap::new(), since: Vec::new(), coming: Vec::new() }
     }
 
-    /// A job is done: a node that starts again from its last state needs it once more. Returns one that no node needs.
-    #[must_use = "items are dropped without a lock"]
-    pub(crate) fn note_done(&mut self, number: u64, job: Arc<Job<P>>) -> Option<Arc<Job<P>>> {
-        if !self.is_possible {
-            return Some(job);
+    /// Items of a job are done, of which the first has this number: a node that starts again from its last state needs them once more.
+    pub(crate) fn note_done(&mut self, number: u64, job: &Arc<Job<P>>, slots: Range<usize>) {
+        if self.is_possible {
+            let done = |(number, slot)| Done { number, job: Arc::clone(job), slot };
+            self.since.extend((number..).zip(slots).map(done));
         }
-        self.since.push((number, job));
-        None
     }
 
     /// The state that a node had after the job of this number. It counts when those of the other nodes are there, too: a worker may die in
     /// between. Returns the jobs that are no longer needed.
     #[must_use = "items are dropped without a lock"]
-    pub(crate) fn remember(&mut self, head: Head, state: Arrived) -> Vec<(u64, Arc<Job<P>>)> {
+    pub(crate) fn remember(&mut self, head: Head, state: Arrived) -> Vec<Done<P>> {
         let state = state.missing.is_none().then(|| Arc::new(state));
         self.coming.push((usize::from(head.node), state));
         if head.has_more {
@@ -49,7 +62,8 @@ impl<P> Snapshots<P> {
         };
         self.states.extend(coming);
         let number = head.number;
-        let (since, outdated) = std::mem::take(&mut self.since).into_iter().partition(|(done, _)| *done > number);
+        let (since, outdated) =
+            std::mem::take(&mut self.since).into_iter().partition(|done: &Done<P>| done.number > number);
         self.since = since;
         outdated
     }
@@ -65,7 +79,7 @@ impl<P> Snapshots<P> {
     }
 
     /// The jobs since the last state, in order.
-    pub(crate) fn since(&self) -> Vec<(u64, Arc<Job<P>>)> {
-        self.since.iter().map(|(number, job)| (*number, Arc::clone(job))).collect()
+    pub(crate) fn since(&self) -> Vec<Done<P>> {
+        self.since.clone()
     }
 }

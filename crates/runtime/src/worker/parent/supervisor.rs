@@ -10,6 +10,7 @@ use crate::payload::Payload;
 use crate::worker::parent::client::{Life, Remote, State};
 use crate::worker::parent::connection::Connection;
 use crate::worker::parent::held_output::HeldBack;
+use crate::worker::parent::jobs::Jobs;
 use crate::worker::parent::monitor::{End, monitor};
 use crate::worker::parent::process::Process;
 use crate::worker::parent::process::launch::launch;
@@ -100,13 +101,13 @@ pub(crate) fn retire<P: Payload>(remote: &Remote<P>, life: Life, exit: Option<&W
         let mut state = remote.lock();
         state.life = life;
         state.exit = exit.cloned();
-        (std::mem::take(&mut state.pending), state.connection.take())
+        (std::mem::replace(&mut state.pending, Jobs::new()), state.connection.take())
     };
     remote.note_traffic(former.as_deref());
     remote.changed.notify_all();
-    for (_, pending) in unfinished {
+    for pending in unfinished.into_values() {
         let exit = exit.cloned().unwrap_or_else(|| remote.has_closed());
-        pending.reply.fail(remote, remote.codec.lost(&exit));
+        pending.fail(remote, remote.codec.lost(&exit));
     }
     remote.changed.notify_all();
 }

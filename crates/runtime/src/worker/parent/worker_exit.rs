@@ -39,13 +39,12 @@ impl<P: Payload> Remote<P> {
     /// Whether an item was sent to the worker and its result has not arrived.
     pub(crate) fn is_unfinished(&self, reading: Reading) -> bool {
         let state = self.lock();
-        reading.input.and_then(|number| state.pending.get(&number)).is_some_and(|pending| pending.is_sent)
+        reading.input.and_then(|number| state.pending.get(number)).is_some_and(|pending| pending.is_sent)
     }
 
     /// The item that was in work, by its index among those of the pipeline.
     fn item_in_work(&self, end: &End) -> Option<u64> {
-        let state = self.lock();
-        state.pending.get(&end.reading?.input?).and_then(|pending| pending.item_index)
+        self.lock().pending.item_index(end.reading?.input?)
     }
 
     /// The exit that is reported when not the worker ended, but its supervisor.
@@ -73,12 +72,10 @@ impl<P: Payload> Remote<P> {
         match end.reading {
             _ if !end.was_ready => Phase::Initialize,
             Some(Reading { input: None, .. }) if state.is_closing => Phase::Cleanup,
-            Some(Reading { input: Some(number), .. }) => {
-                match state.pending.get(&number).map(|pending| &*pending.job) {
-                    Some(Job::Flush) => Phase::Flush,
-                    _ => Phase::Process,
-                }
-            }
+            Some(Reading { input: Some(number), .. }) => match state.pending.get(number).map(|pending| &*pending.job) {
+                Some(Job::Flush) => Phase::Flush,
+                _ => Phase::Process,
+            },
             _ => Phase::Process,
         }
     }
@@ -92,14 +89,19 @@ impl<P: Payload> Remote<P> {
         {
             let mut state = self.lock();
             let is_alone = state.pending.values().filter(|pending| pending.is_sent).count() == 1;
-            for (&number, pending) in &mut state.pending {
-                let is_suspect = if self.spec.is_concurrent() { pending.is_sent } else { in_work == Some(number) };
-                if !is_suspect {
-                    continue;
+            if self.spec.is_concurrent() {
+                let suspects = state.pending.singles().filter(|(_, pending)| pending.is_sent);
+                for (number, pending) in suspects {
+                    pending.deaths += 1;
+                    if is_timeout || (is_alone && pending.deaths >= MAX_DEATHS) {
+                        poison_items.push(number);
+                    }
                 }
+            } else if let Some((number, pending)) =
+                in_work.and_then(|number| Some((number, state.pending.get_single(number)?)))
+            {
                 pending.deaths += 1;
-                let is_sure = !self.spec.is_concurrent() || is_alone;
-                if is_timeout || (is_sure && pending.deaths >= MAX_DEATHS) {
+                if is_timeout || pending.deaths >= MAX_DEATHS {
                     poison_items.push(number);
                 }
             }
@@ -116,8 +118,8 @@ impl<P: Payload> Remote<P> {
             let mut state = self.lock();
             (state.pending.pop_first(), state.faults.iter_mut().find_map(Option::take))
         };
-        if let (Some((_, pending)), Some(fault)) = (pending, fault) {
-            pending.reply.fail(self, fault);
+        if let (Some(pending), Some(fault)) = (pending, fault) {
+            pending.fail(self, fault);
         }
     }
 

@@ -99,6 +99,15 @@ impl Link {
         message.hand_over(head, &mut outgoing);
     }
 
+    /// Let the only output of an item wait, or that it has none, together with those before it. Never waits.
+    pub(crate) fn post_output(&self, number: u64, output: Option<Message<'_>>) {
+        let Some(message) = output else { return self.outgoing.lock().add_output(number, None) };
+        match message.small_body() {
+            Some(body) => self.outgoing.lock().add_output(number, Some(body)),
+            None => self.post(Head::new(Kind::Output, number).last(), message),
+        }
+    }
+
     /// Write what waits. May wait for the other side to read.
     pub(crate) fn flush(&self) -> io::Result<()> {
         self.flush_with(self.writing.lock(), SendFlags::NOSIGNAL).map(drop)

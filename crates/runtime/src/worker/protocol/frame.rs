@@ -34,7 +34,7 @@ pub(crate) enum Kind {
     Ready,
     /// From the worker: an output; `last` says that the item is done with it.
     Output,
-    /// From the worker: the item is done, without a further output; `extra` says whether it reached the last node.
+    /// From the worker: the item is done, without a further output, and has not reached the last node.
     Done,
     /// From the worker: the node of this number failed, which ends the item.
     Fault,
@@ -57,6 +57,10 @@ pub(crate) enum Kind {
     /// To the worker, behind the items before it: what its nodes hold of the item of this number is not to come out with later ones, nor
     /// what they hold of any, if the number is 0.
     Forget,
+    /// To the worker: as many items as `extra` says. The first has this number and each other the next one. See [`parts`](super::parts).
+    Pack,
+    /// From the worker: the only outputs of as many items, which are done with them, or that they have none.
+    Outputs,
 }
 
 impl Kind {
@@ -176,6 +180,13 @@ pub(crate) fn read(bytes: &[u8]) -> Read<'_> {
     Read::Frame(Frame { head, places, body: &bytes[front_len..len], is_body_shared: bytes[1] & 8 != 0, len })
 }
 
+/// One more part was added to a frame without shared buffers, which takes all of these bytes.
+pub(crate) fn note_part(frame: &mut [u8]) {
+    let (len, count) = ((frame.len() - HEAD_LEN) as u64, number_at(frame, 24) + 1);
+    frame[8..16].copy_from_slice(&len.to_le_bytes());
+    frame[24..32].copy_from_slice(&count.to_le_bytes());
+}
+
 /// How much of a frame comes before its body, as its head says.
 pub(crate) fn front_len(head: &[u8]) -> usize {
     HEAD_LEN + u32::from_le_bytes(head[4..8].try_into().expect("four bytes")) as usize * PLACE_LEN
@@ -243,7 +254,7 @@ mod tests {
         let kinds: Vec<(u8, Kind)> = (0..=u8::MAX).filter_map(|number| Some((number, Kind::of(number)?))).collect();
 
         assert!(kinds.iter().all(|(number, kind)| *kind as u8 == *number));
-        assert_eq!(kinds.len(), Kind::Forget as usize);
+        assert_eq!(kinds.len(), Kind::Outputs as usize);
     }
 
     #[test]

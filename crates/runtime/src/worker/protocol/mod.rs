@@ -3,6 +3,7 @@
 pub(crate) mod connection;
 pub(crate) mod frame;
 pub(crate) mod message;
+pub(crate) mod parts;
 pub(crate) mod poll;
 pub(crate) mod read_buffer;
 pub(crate) mod segment;

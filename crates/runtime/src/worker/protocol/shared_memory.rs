@@ -81,6 +81,12 @@ impl View {
         Self { store: Store::Own(Arc::clone(bytes)), start, len }
     }
 
+    /// A part of these.
+    pub(crate) fn part(&self, start: usize, len: usize) -> Self {
+        debug_assert!(start + len <= self.len, "the part lies inside");
+        Self { store: self.store.clone(), start: self.start + start, len }
+    }
+
     /// The same bytes to be written to, if their segment still has its file: what is written stays here, and only that is copied.
     ///
     /// # Errors

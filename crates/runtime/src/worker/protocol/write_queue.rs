@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+use crate::worker::protocol::frame;
+use crate::worker::protocol::frame::{Head, Kind};
+use crate::worker::protocol::parts::{LONGEST, prefix};
 use crate::worker::protocol::segment::PassedFile;
 
 /// Frames are put together up to this size, to be written in one go.
@@ -9,7 +12,7 @@ const TOGETHER: usize = 64 * 1024;
 
 /// Bytes that are written in one go, as far as the socket takes them.
 #[derive(Default)]
-struct Part {
+struct Block {
     bytes: Vec<u8>,
     /// They go with the first byte.
     files: Vec<PassedFile>,
@@ -18,30 +21,43 @@ struct Part {
 /// Frames that wait to be written.
 #[derive(Default)]
 pub(crate) struct Outgoing {
-    parts: VecDeque<Part>,
-    /// How many bytes of the first part are written.
+    blocks: VecDeque<Block>,
+    /// How many bytes of the first block are written.
     written: usize,
-    /// Room for a part, from one that is written.
+    /// Room for a block, from one that is written.
     spare: Vec<u8>,
+    /// The frame at the end, if it takes more outputs.
+    open_frame: Option<OpenFrame>,
+}
+
+/// A frame at the end that takes more outputs, as long as nothing else is added.
+struct OpenFrame {
+    /// Where it begins in the last block, and where it ends.
+    start: usize,
+    end: usize,
+    /// The number of blocks, of which it is in the last one.
+    blocks: usize,
+    /// The number of the next item.
+    next: u64,
 }
 
 impl Outgoing {
     pub(crate) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.blocks.is_empty()
     }
 
     /// Where small frames are added.
     pub(crate) fn end(&mut self) -> &mut Vec<u8> {
-        if self.parts.back().is_none_or(|last| last.bytes.len() >= TOGETHER) {
+        if self.blocks.back().is_none_or(|last| last.bytes.len() >= TOGETHER) {
             let bytes = std::mem::take(&mut self.spare);
-            self.parts.push_back(Part { bytes, files: Vec::new() });
+            self.blocks.push_back(Block { bytes, files: Vec::new() });
         }
-        &mut self.parts.back_mut().expect("one was added").bytes
+        &mut self.blocks.back_mut().expect("one was added").bytes
     }
 
     /// The same, after which nothing else is added before these files go.
     pub(crate) fn end_with(&mut self, files: Vec<PassedFile>) -> &mut Vec<u8> {
-        self.parts.push_back(Part { bytes: Vec::new(), files });
+        self.blocks.push_back(Block { bytes: Vec::new(), files });
         self.end()
     }
 
@@ -50,13 +66,38 @@ impl Outgoing {
         if bytes.len() < TOGETHER {
             self.end().extend_from_slice(&bytes);
         } else {
-            self.parts.push_back(Part { bytes, files: Vec::new() });
+            self.blocks.push_back(Block { bytes, files: Vec::new() });
         }
+    }
+
+    /// Add the only output of an item, or that it has none, to the frame of those before it.
+    pub(crate) fn add_output(&mut self, number: u64, output: Option<&[u8]>) {
+        let blocks = self.blocks.len();
+        let last_len = self.blocks.back().map_or(0, |last| last.bytes.len());
+        let is_continued = |open: &OpenFrame| {
+            open.next == number && (open.blocks, open.end) == (blocks, last_len) && last_len - open.start < LONGEST
+        };
+        let continued = self.open_frame.take().filter(is_continued);
+        let start = continued.map(|open| open.start);
+        let (bytes, start) = match (start, self.blocks.back_mut()) {
+            (Some(start), Some(last)) => (&mut last.bytes, start),
+            _ => {
+                let bytes = self.end();
+                let start = bytes.len();
+                Head::new(Kind::Outputs, number).write(&[], bytes);
+                (bytes, start)
+            }
+        };
+        bytes.extend_from_slice(&prefix(output.map(<[u8]>::len)));
+        bytes.extend_from_slice(output.unwrap_or_default());
+        frame::note_part(&mut bytes[start..]);
+        let end = bytes.len();
+        self.open_frame = Some(OpenFrame { start, end, blocks: self.blocks.len(), next: number + 1 });
     }
 
     /// What is to be written next.
     pub(crate) fn next(&self) -> Option<(&[u8], &[PassedFile])> {
-        let first = self.parts.front()?;
+        let first = self.blocks.front()?;
         let files = if self.written == 0 { first.files.as_slice() } else { &[] };
         Some((&first.bytes[self.written..], files))
     }
@@ -64,11 +105,12 @@ impl Outgoing {
     /// So much of it is written.
     pub(crate) fn note_written(&mut self, bytes: usize) {
         self.written += bytes;
-        if self.parts.front().is_none_or(|first| first.bytes.len() > self.written) {
+        if self.blocks.front().is_none_or(|first| first.bytes.len() > self.written) {
             return;
         }
         self.written = 0;
-        if let Some(mut first) = self.parts.pop_front()
+        self.open_frame = None;
+        if let Some(mut first) = self.blocks.pop_front()
             && first.bytes.capacity() <= 2 * TOGETHER
         {
             first.bytes.clear();

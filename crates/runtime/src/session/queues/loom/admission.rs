@@ -39,7 +39,7 @@ impl Room {
     }
 
     fn let_in(&self, admission_queue: &AdmissionQueue<u32>) {
-        admission_queue.let_in(|| self.has_room(), |visitor| self.admit(visitor), |()| {});
+        admission_queue.let_in(|_| 1, |_| self.has_room(), |visitor| self.admit(visitor), |()| {});
     }
 
     fn make_room(&self, admission_queue: &AdmissionQueue<u32>) {
