@@ -76,7 +76,9 @@ impl<P: Payload> Remote<P> {
                     Ok(Some(received)) => {
                         let mut events = Vec::new();
                         self.take_in(received, &mut events);
-                        events.into_iter().for_each(|event| event.deliver(self));
+                        for event in events {
+                            event.deliver(self);
+                        }
                         true
                     }
                     Ok(None) => {

@@ -75,19 +75,15 @@ impl Outgoing {
         let blocks = self.blocks.len();
         let last_len = self.blocks.back().map_or(0, |last| last.bytes.len());
         let is_continued = |open: &OpenFrame| {
-            open.next == number && (open.blocks, open.end) == (blocks, last_len) && last_len - open.start < LONGEST
+            let is_at_end = (open.blocks, open.end) == (blocks, last_len) && last_len < TOGETHER;
+            is_at_end && open.next == number && last_len - open.start < LONGEST
         };
         let continued = self.open_frame.take().filter(is_continued);
-        let start = continued.map(|open| open.start);
-        let (bytes, start) = match (start, self.blocks.back_mut()) {
-            (Some(start), Some(last)) => (&mut last.bytes, start),
-            _ => {
-                let bytes = self.end();
-                let start = bytes.len();
-                Head::new(Kind::Outputs, number).write(&[], bytes);
-                (bytes, start)
-            }
-        };
+        let bytes = self.end();
+        let start = continued.map_or(bytes.len(), |open| open.start);
+        if start == bytes.len() {
+            Head::new(Kind::Outputs, number).write(&[], bytes);
+        }
         bytes.extend_from_slice(&prefix(output.map(<[u8]>::len)));
         bytes.extend_from_slice(output.unwrap_or_default());
         frame::note_part(&mut bytes[start..]);
@@ -116,5 +112,65 @@ impl Outgoing {
             first.bytes.clear();
             self.spare = first.bytes;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::worker::protocol::frame::Read;
+    use crate::worker::protocol::parts::Parts;
+    use crate::worker::protocol::shared_memory::View;
+    use crate::worker::protocol::write_queue::*;
+
+    /// The frames that wait: the kind of each, its first number and its parts.
+    fn written(outgoing: &mut Outgoing) -> Vec<(Kind, u64, Vec<Option<usize>>)> {
+        let mut bytes = Vec::new();
+        while let Some((some, _)) = outgoing.next() {
+            let some = some.to_vec();
+            outgoing.note_written(some.len());
+            bytes.extend(some);
+        }
+        let mut frames = Vec::new();
+        let mut rest = &bytes[..];
+        while let Read::Frame(read) = frame::read(rest) {
+            let parts: Vec<_> = Parts::of(View::from(read.body)).map(|part| part.map(|part| part.len())).collect();
+            assert!(read.head.kind != Kind::Outputs || read.head.extra == parts.len() as u64);
+            frames.push((read.head.kind, read.head.number, parts));
+            rest = &rest[read.len..];
+        }
+        assert!(rest.is_empty());
+        frames
+    }
+
+    #[test]
+    fn outputs_of_consecutive_items_share_a_frame() {
+        let mut outgoing = Outgoing::default();
+
+        outgoing.add_output(7, Some(b"one"));
+        outgoing.add_output(8, None);
+        outgoing.add_output(10, Some(b""));
+
+        let frames = [(Kind::Outputs, 7, vec![Some(3), None]), (Kind::Outputs, 10, vec![Some(0)])];
+        assert_eq!(written(&mut outgoing), frames);
+    }
+
+    #[test]
+    fn nothing_is_added_to_a_frame_that_another_follows_or_that_is_written_or_long() {
+        let mut outgoing = Outgoing::default();
+        let long = vec![0; LONGEST];
+
+        outgoing.add_output(1, Some(b"a"));
+        Head::new(Kind::Done, 9).write(&[], outgoing.end());
+        outgoing.add_output(2, Some(b"b"));
+        let before = written(&mut outgoing);
+        outgoing.add_output(3, Some(&long));
+        outgoing.add_output(4, Some(&long));
+        outgoing.add_output(5, Some(b"c"));
+
+        let first = [(Kind::Outputs, 1, vec![Some(1)]), (Kind::Done, 9, vec![]), (Kind::Outputs, 2, vec![Some(1)])];
+        assert_eq!(before, first);
+        let parts: Vec<_> =
+            written(&mut outgoing).into_iter().map(|(_, number, parts)| (number, parts.len())).collect();
+        assert_eq!(parts, [(3, 1), (4, 1), (5, 1)]);
     }
 }
