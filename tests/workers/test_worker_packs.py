@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import os
 import signal
 import threading
@@ -17,6 +19,7 @@ from remotemedia import Pipeline, with_options
 from remotemedia.exceptions import NodeError, WorkerError
 
 TIRELESS = {"max_restarts": 1000, "restart_window": 0.001}
+VARIABLE = contextvars.ContextVar("VARIABLE")
 MANY = 300
 """So many items before those that matter, so that these go in packs."""
 
@@ -87,6 +90,62 @@ class Varied:
         if what == "dies":
             die_once(Path(self.directory, str(index)))
         return outputs_of(item)
+
+
+class AtOnce:
+    """Returns each item with the number of those in progress, and suspends at every `rest`th."""
+
+    def __init__(self, rest):
+        self.rest = rest
+        self.count = 0
+
+    async def process(self, item):
+        self.count += 1
+        count = self.count
+        if item % self.rest == 0:
+            await asyncio.sleep(0.001)
+        self.count -= 1
+        return item, count
+
+
+class Remembers:
+    """Returns each item with a variable of the items before it, and sets it at every seventh."""
+
+    async def process(self, item):
+        before = VARIABLE.get(None)
+        if item % 7 == 0:
+            VARIABLE.set(item)
+        await asyncio.sleep(0)
+        return item, before
+
+
+class Loses:
+    """Kills its worker at one item, while others are in progress."""
+
+    def __init__(self, item):
+        self.item = item
+
+    async def process(self, item):
+        await asyncio.sleep(0.001)
+        if item == self.item:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+
+class WaitsForEver:
+    """Waits at one item until it is cancelled."""
+
+    def __init__(self, item):
+        self.item = item
+        self.cancelled = 0
+
+    async def process(self, item):
+        if item == self.item:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled += 1
+        return item, self.cancelled
 
 
 def outputs_of(item):
@@ -184,3 +243,59 @@ def test_packs_of_all_kinds_of_items_give_what_each_item_gives(replicas, whats, 
     assert len(outputs) == len(expected)
     assert all(np.array_equal(output, other) for output, other in zip(outputs, expected, strict=True))
     assert len(list(directory.iterdir())) == len(deaths[:3])
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 16])
+@pytest.mark.parametrize("rest", [1, 5, 1000])
+def test_a_coroutine_is_at_as_many_items_as_its_concurrency_says(concurrency, rest):
+    with in_workers(AtOnce(rest), concurrency=concurrency).open() as session:
+        outputs = list(session.map(range(1, 2 * MANY)))
+
+    assert [item for item, _ in outputs] == [*range(1, 2 * MANY)]
+    most = max(count for _, count in outputs)
+    assert most <= concurrency
+    assert most == concurrency or rest > 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_no_item_sees_the_variables_of_another(concurrency):
+    with in_workers(Remembers(), concurrency=concurrency).open() as session:
+        assert list(session.map(range(MANY))) == [(item, None) for item in range(MANY)]
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_items_beside_one_that_kills_its_workers_are_not_lost(concurrency):
+    at = MANY + 23
+    options = {"concurrency": concurrency, "on_error": "skip", **TIRELESS}
+
+    with in_workers(Loses(at), **options).open() as session:
+        assert list(session.map(range(2 * MANY))) == [item for item in range(2 * MANY) if item != at]
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_coroutine_is_cancelled_with_its_pack(concurrency):
+    outputs = []
+
+    with in_workers(WaitsForEver(MANY), concurrency=concurrency).open() as session:
+        for item, _ in session.map(range(2 * MANY)):
+            outputs.append(item)
+            if item == MANY - 1:
+                break
+        assert outputs == [*range(MANY)]
+        assert session.call(0) == (0, 1)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_an_interruption_ends_a_coroutine_and_those_behind_it(concurrency):
+    outputs, dropped = [], 0
+
+    with in_workers(WaitsForEver(MANY), concurrency=concurrency).open() as session:
+        for item, _ in session.map(range(2 * MANY)):
+            outputs.append(item)
+            if item == MANY - 1:
+                dropped = session.interrupt()
+        assert session.call(0) == (0, 1)
+
+    assert outputs[:MANY] == [*range(MANY)]
+    assert dropped > 0
+    assert len(outputs) + dropped == 2 * MANY

@@ -41,8 +41,8 @@ pub use node::fused::{Fused, FusedOutcome, Fusible};
 pub use node::native::{ValueFault, create_native_node, native_node_types};
 pub use node::policy::{DeadLetter, Policy, PolicyNode, longest_call};
 pub use node::{
-    Batched, Concurrent, Done, EndEarly, Hindrance, Node, NodeInfo, NodeLock, Observer, Outputs, RemoteStage, Snapshot,
-    Source, Start, StepObserver, Stream, Streaming, WorkerHandle,
+    Batched, Concurrent, Done, EndEarly, EndPack, Hindrance, Node, NodeInfo, NodeLock, Observer, Outputs, PackDone,
+    RemoteStage, Snapshot, Source, Start, StepObserver, Stream, Streaming, WorkerHandle, start_pack_singly,
 };
 pub use options::{
     Batch, Notation, OPTION_NAMES, OnError, OptionProblem, Options, Placement, Refusal, WORKER_OPTIONS, WhenFull,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Collection
 
     from remotemedia._asyncio.futures import Done
+    from remotemedia._asyncio.packs import Packs
 
 __all__ = ["Bridge", "run_alone"]
 
@@ -55,6 +56,8 @@ class Bridge:
         self._starting: deque[Started] = deque()
         self._is_start_due = False
         self._ended: list[Started] = []
+        # Those with items that are not done.
+        self.packs: set[Packs] = set()
         self.is_cancelled = False
         self._releasing = threading.RLock()
         self.is_abandoned = False
@@ -302,6 +305,8 @@ class Bridge:
                     cancel(task)
             for started in self._started:
                 started.cancel()
+            for packs in [*self.packs]:
+                packs.cancel()
         elif thread_id in self.current:
             cancel(self.current[thread_id])
 
@@ -316,6 +321,8 @@ class Bridge:
         """Release all waiting threads, because the loop no longer runs."""
         with self._releasing:
             self.is_abandoned = True
+            while self.packs:
+                self.packs.pop().release()
             begun = [started.task for started in self._started if started.task is not None]
             for task in [*self._tasks, *begun]:
                 task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - Expected here.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use remotemedia_runtime::locks::Mutex;
-use remotemedia_runtime::{Concurrent, Done, EndEarly, Outputs};
+use remotemedia_runtime::{Concurrent, Done, EndEarly, EndPack, Outputs, PackDone, Payload, start_pack_singly};
 
-use crate::asyncio::context::BegunCall;
+use crate::asyncio::context::{BegunCall, CallerContext};
 use crate::attach::attach;
 use crate::convert::object::Object;
 use crate::node::callers::Level;
@@ -32,9 +33,62 @@ impl Concurrent<Object> for PythonNode {
             }
         })
     }
+
+    fn start_pack(
+        &mut self,
+        context: &CallerContext,
+        items: Vec<(u64, Object)>,
+        done: &Arc<dyn PackDone<Object>>,
+    ) -> EndPack {
+        if self.is_fusible {
+            let _inside = Level::node(&self.site.place).enter();
+            return self.start_awaiting_pack(items, done);
+        }
+        start_pack_singly(self, context, items, done)
+    }
+
+    fn queues_packs(&self) -> bool {
+        self.is_fusible
+    }
 }
 
 impl PythonNode {
+    /// Begin to await `process` of several items in a few tasks.
+    fn start_awaiting_pack(&self, items: Vec<(u64, Object)>, done: &Arc<dyn PackDone<Object>>) -> EndPack {
+        let count = items.len();
+        let begun = attach(|py| {
+            let (context, call) = BegunCall::new(py, &self.site.place)?;
+            let client = PackClient { _call: call, done: Arc::clone(done), site: Arc::clone(&self.site) };
+            let items = PyList::new(py, items.into_iter().map(|(_, item)| item.0))?;
+            let arguments = (items, Bound::new(py, client)?, context.object(py));
+            self.packs(py)?.call_method1("start", arguments).map(Bound::unbind)
+        });
+        match begun {
+            Ok(pack) => Box::new(move |places| {
+                attach(|py| {
+                    if let Err(error) = pack.call_method1(py, "cancel_between", (places.start, places.end)) {
+                        error.write_unraisable(py, None);
+                    }
+                });
+            }),
+            Err(error) => {
+                let result = |_| Err(Object::duplicate_fault(&error));
+                done.done(0, (0..count).map(result).collect());
+                Box::new(|_| ())
+            }
+        }
+    }
+
+    /// The `remotemedia._asyncio.packs.Packs` of the node.
+    fn packs<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        let packs = self.packs.get_or_try_init(py, || {
+            let process = self.object.bind(py).getattr("process")?;
+            let class = py.import("remotemedia._asyncio.packs")?.getattr("Packs")?;
+            class.call1((self.site.bridge.get(py)?, process, self.concurrency)).map(Bound::unbind)
+        })?;
+        Ok(packs.bind(py))
+    }
+
     /// Call `process`, or what tries it again, with an item that is in flight with others. An async generator runs to its end there.
     ///
     /// Returns the time limit too that is left to keep.
@@ -119,5 +173,29 @@ impl DoneCallback {
             drop(call);
             done(result);
         }
+    }
+}
+
+/// Is notified of the items of [`Concurrent::start_pack`], on the event loop.
+#[pyclass(module = "remotemedia._core", frozen)]
+struct PackClient {
+    _call: BegunCall,
+    done: Arc<dyn PackDone<Object>>,
+    site: Arc<Site>,
+}
+
+#[pymethods]
+impl PackClient {
+    fn begin(&self, place: usize) {
+        self.done.begins(place);
+    }
+
+    fn done(&self, place: usize, value: Bound<'_, PyAny>, failure: Bound<'_, PyAny>) {
+        let result = if failure.is_none() {
+            outputs::outputs_of_started(value, &self.site)
+        } else {
+            Err(PyErr::from_value(failure))
+        };
+        self.done.done(place, vec![result]);
     }
 }

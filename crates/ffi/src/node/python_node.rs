@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFunction, PyList, PyTuple};
 use remotemedia_runtime::{
     Batched, BulkMember, Compilable, Concurrent, FailureCounts, Fusible, Node, NodeInfo, Options, Outputs, Snapshot,
@@ -45,7 +46,7 @@ pub(crate) struct PythonNode {
     pub(crate) membership: Membership,
     is_dirty: bool,
     /// Whether calling its coroutine is all there is to it.
-    is_fusible: bool,
+    pub(super) is_fusible: bool,
     /// Whether it can be called together with its neighbours for many items.
     is_compilable: bool,
     /// Whether the event loop runs `process`, and so all other methods, too.
@@ -55,6 +56,10 @@ pub(crate) struct PythonNode {
     pub(super) timeout_secs: Option<f64>,
     /// Whether it is coroutines that take time, which the event loop can end.
     keeps_time: bool,
+    /// How many items may be in flight together.
+    pub(super) concurrency: usize,
+    /// Those that were begun together.
+    pub(super) packs: PyOnceLock<Py<PyAny>>,
     /// How often an item that is in flight with others is tried again, and after how many seconds.
     retries: (u32, f64),
     /// The `process` method that tries again, if it does.
@@ -77,6 +82,8 @@ impl PythonNode {
             is_fusible: false,
             is_compilable: false,
             runs_on_loop: false,
+            concurrency: options.concurrency,
+            packs: PyOnceLock::new(),
             site,
             timeout_secs: options.timeout.map(|timeout| timeout.as_secs_f64()),
             keeps_time: options.timeout.is_some() && runs_on_loop(object)?,

@@ -6,6 +6,7 @@ pub(crate) mod fused;
 pub(crate) mod native;
 pub(crate) mod policy;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use crate::cancel::CancelFlag;
 use crate::execution::metrics::{Step, WorkerMetrics};
 use crate::failure::RunError;
 use crate::failure_counts::FailureCounts;
+use crate::locks::Mutex;
 use crate::node::bulk::{BulkMember, Compilable};
 use crate::node::fused::Fusible;
 use crate::payload::Payload;
@@ -147,21 +149,42 @@ pub trait Concurrent<P: Payload> {
         })
     }
 
-    /// Begin with items of one caller, each with its index among those of the pipeline. Returns what asks those to end early that are not
-    /// done.
-    fn start_pack(&mut self, context: &P::Context, items: Vec<(u64, P)>, done: &Arc<dyn PackDone<P>>) -> Vec<EndEarly> {
-        let start = |(place, (item_index, item))| {
-            let pack = Arc::clone(done);
-            let done = Box::new(move |result| pack.done(place, vec![result]));
-            Start { item_index, context: context.clone(), item, done }
-        };
-        let starts = items.into_iter().enumerate().map(start).collect();
-        self.start_all(starts).into_iter().flatten().collect()
+    /// Begin with items of one caller, each with its index among those of the pipeline.
+    fn start_pack(&mut self, context: &P::Context, items: Vec<(u64, P)>, done: &Arc<dyn PackDone<P>>) -> EndPack {
+        start_pack_singly(self, context, items, done)
     }
+
+    /// Whether items of [`Concurrent::start_pack`] wait in the node until it begins with them, as many at once as its options say.
+    fn queues_packs(&self) -> bool {
+        false
+    }
+}
+
+/// Begin with each of several items by [`Concurrent::start_all`].
+pub fn start_pack_singly<P: Payload>(
+    node: &mut (impl Concurrent<P> + ?Sized),
+    context: &P::Context,
+    items: Vec<(u64, P)>,
+    done: &Arc<dyn PackDone<P>>,
+) -> EndPack {
+    let start = |(place, (item_index, item))| {
+        let pack = Arc::clone(done);
+        let done = Box::new(move |result| pack.done(place, vec![result]));
+        Start { item_index, context: context.clone(), item, done }
+    };
+    let starts = items.into_iter().enumerate().map(start).collect();
+    let end_early = Mutex::new(node.start_all(starts));
+    Box::new(move |places| {
+        let end_early: Vec<_> = end_early.lock()[places].iter_mut().filter_map(Option::take).collect();
+        end_early.into_iter().for_each(|end_early| end_early());
+    })
 }
 
 /// Takes what becomes of items that were begun by [`Concurrent::start_pack`].
 pub trait PackDone<P: Payload>: Send + Sync {
+    /// The item in this place is about to begin, if the node [queues](Concurrent::queues_packs) items. Called on any thread. Never waits.
+    fn begins(&self, _place: usize) {}
+
     /// The item in the place `first` of those begun is done, and those behind it for which there are results, too. Called on any thread.
     /// Never waits.
     fn done(&self, first: usize, results: Vec<Result<Outputs<P>, P::Fault>>);
@@ -253,7 +276,7 @@ pub(crate) fn start_pack<P: Payload>(
     context: &P::Context,
     items: Vec<(u64, P)>,
     done: &Arc<dyn PackDone<P>>,
-) -> Vec<EndEarly> {
+) -> EndPack {
     if let Some(concurrent) = node.as_concurrent() {
         return concurrent.start_pack(context, items, done);
     }
@@ -262,7 +285,7 @@ pub(crate) fn start_pack<P: Payload>(
         let result = P::within(&P::copy_context(context), || node.process(item));
         done.done(place, vec![result]);
     }
-    Vec::new()
+    Box::new(|_| ())
 }
 
 /// A node's work in another place, as those reach it who are not inside the node.
@@ -303,6 +326,9 @@ pub type StepObserver = Box<dyn Fn(usize, Step) + Send + Sync>;
 
 /// Asks an item that was begun by [`Concurrent::start`] to end early. Never waits, and comes too late without harm.
 pub type EndEarly = Box<dyn FnOnce() + Send>;
+
+/// Asks items that were begun by [`Concurrent::start_pack`], by their places, to end early. Never waits, and comes too late without harm.
+pub type EndPack = Box<dyn Fn(Range<usize>) + Send + Sync>;
 
 /// Takes the outputs of an item that was begun by [`Concurrent::start`]. Never waits.
 pub type Done<P> = Box<dyn FnOnce(Result<Outputs<P>, <P as Payload>::Fault>) + Send>;

@@ -46,9 +46,9 @@ impl Stage {
             && options.is_ordered
     }
 
-    /// Whether its workers get items one by one, more than they are at work on.
+    /// Whether its workers get single items, more than they are at work on.
     pub fn sends_ahead(&self) -> bool {
-        self.workers() > 0 && self.options.concurrency == 1 && self.options.batch.is_none()
+        self.workers() > 0 && self.options.batch.is_none()
     }
 
     /// Whether it takes the items of a chunk one after the other, here or in its workers.
@@ -69,7 +69,16 @@ impl Stage {
     /// date: what is with a worker already can't be dropped.
     fn sent_ahead(&self, queue_size: usize) -> usize {
         let queue_size = self.options.queue_size.unwrap_or(queue_size);
-        if self.options.when_full == WhenFull::Wait { queue_size.saturating_mul(2).min(ITEMS_IN_FLIGHT) } else { 2 }
+        let concurrency = self.options.concurrency;
+        match self.options.when_full {
+            // Another worker may be free before one has done so many.
+            WhenFull::Wait if concurrency > 1 => {
+                let sent = queue_size.saturating_mul(2).min(ITEMS_IN_FLIGHT).min(4 * concurrency);
+                sent.max(concurrency)
+            }
+            WhenFull::Wait => queue_size.saturating_mul(2).min(ITEMS_IN_FLIGHT),
+            _ => concurrency.max(2),
+        }
     }
 
     /// The threads that a session starts for the stage: one for each replica and one more that hands on what they have done; for workers

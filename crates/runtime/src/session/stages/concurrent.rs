@@ -291,10 +291,11 @@ impl<P: Payload> Starts<P> {
                 (last, _) => {
                     start_singles(node, &mut singles, &mut groups);
                     items.extend(last);
+                    let places = 0..items.len();
                     let items = (first..).map(index).zip(items).collect();
                     let done: Arc<dyn PackDone<P>> = Arc::new(done);
-                    let end_early = start_pack(node, &context, items, &done);
-                    group.in_progress.end_early.lock().extend(end_early);
+                    let end_pack = start_pack(node, &context, items, &done);
+                    group.in_progress.end_early.lock().push(Box::new(move || end_pack(places)));
                 }
             }
         }

@@ -51,6 +51,8 @@ pub(crate) struct ControlRequests {
     stop: CancelFlag,
     /// Wakes the thread of the nodes.
     pub(crate) wake_event: OwnedFd,
+    /// It was woken, and looks at everything before it sleeps again.
+    is_woken: AtomicBool,
 }
 
 impl ControlRequests {
@@ -67,6 +69,7 @@ impl ControlRequests {
             is_over: AtomicBool::new(false),
             stop,
             wake_event: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            is_woken: AtomicBool::new(false),
         }))
     }
 
@@ -105,6 +108,11 @@ impl ControlRequests {
         self.has_dropped.load(Ordering::SeqCst) && self.dropped.lock().contains(&number)
     }
 
+    /// The items that were dropped, and whose `Forget` has not arrived.
+    pub(crate) fn dropped(&self) -> Vec<u64> {
+        if self.has_dropped.load(Ordering::SeqCst) { self.dropped.lock().iter().copied().collect() } else { Vec::new() }
+    }
+
     /// Nothing more comes of a dropped item.
     pub(crate) fn forget_dropped(&self, number: u64) {
         let mut dropped = self.dropped.lock();
@@ -120,6 +128,7 @@ impl ControlRequests {
     fn drop_item(&self, number: u64) {
         self.dropped.lock().insert(number);
         self.has_dropped.store(true, Ordering::SeqCst);
+        self.wake();
     }
 
     /// The item in hand, if it was dropped.
@@ -134,7 +143,9 @@ impl ControlRequests {
     }
 
     pub(crate) fn wake(&self) {
-        rustix::io::write(&self.wake_event, &1_u64.to_ne_bytes()).ok();
+        if !self.is_woken.swap(true, Ordering::SeqCst) {
+            rustix::io::write(&self.wake_event, &1_u64.to_ne_bytes()).ok();
+        }
     }
 
     /// Wait until the thread of the nodes is woken, for so long at most.
@@ -146,6 +157,7 @@ impl ControlRequests {
     /// Forget the wakes so far, so that the next wait sleeps.
     pub(crate) fn clear_wake(&self) {
         rustix::io::read(&self.wake_event, &mut [0; 8]).ok();
+        self.is_woken.store(false, Ordering::SeqCst);
     }
 
     /// Whether there is an order to follow before the next item.

@@ -43,6 +43,10 @@ impl Pack {
         let numbers = head.number..head.number + head.extra;
         Self { numbers, parts: Parts::of(message.body), missing: message.missing }
     }
+}
+
+impl Iterator for Pack {
+    type Item = Received;
 
     fn next(&mut self) -> Option<Received> {
         let head = Head::new(Kind::Item, self.numbers.next()?);
@@ -64,7 +68,9 @@ pub(crate) struct WorkerLoop<P: Payload> {
     out: Arc<Out<P>>,
     page: Arc<Page>,
     steps: Option<Arc<Steps>>,
+    /// Items are begun, and done by other threads.
     is_concurrent: bool,
+    is_one_by_one: bool,
     is_timed: bool,
     careful_below: u64,
     /// The number of items after which the states of the nodes are sent, if any of them has snapshots.
@@ -80,7 +86,7 @@ pub(crate) struct WorkerLoop<P: Payload> {
     forgotten: u64,
     /// Items since the last snapshot.
     done_since: usize,
-    in_flight: InFlight,
+    in_flight: InFlight<P>,
     /// A node could not be restored.
     has_failed_restore: bool,
 }
@@ -94,13 +100,13 @@ impl<P: Payload> WorkerLoop<P> {
         machine.observer = steps.clone().map(|steps| steps as Arc<dyn Observer>);
         let can_snapshot = machine.nodes.iter_mut().any(|node| node.as_snapshot().is_some());
         Self {
-            is_concurrent: plan.nodes()[0].options.concurrency > 1,
+            is_concurrent: false,
+            is_one_by_one: plan.nodes()[0].options.concurrency == 1,
             is_timed: wishes.is_timed,
             careful_below: wishes.careful_below,
             snapshot_every: can_snapshot.then_some(wishes.snapshot_every),
             machine,
             out,
-            page,
             steps,
             pack: None,
             batch: Vec::new(),
@@ -108,8 +114,9 @@ impl<P: Payload> WorkerLoop<P> {
             last_taken: 0,
             forgotten: 0,
             done_since: 0,
-            in_flight: InFlight::default(),
+            in_flight: InFlight::new(&page, plan.nodes()[0].options.concurrency),
             has_failed_restore: false,
+            page,
         }
     }
 
@@ -127,6 +134,11 @@ impl<P: Payload> WorkerLoop<P> {
                 return Ok(false);
             }
             self.out.came_back(None);
+        }
+        if let [node] = &mut self.machine.nodes[..] {
+            // The state of a node is asked for between its items.
+            let is_possible = !(self.is_one_by_one && self.snapshot_every.is_some());
+            self.is_concurrent = is_possible && self.in_flight.takes(&mut **node);
         }
         let head = Head { extra: u64::from(self.snapshot_every.is_some()), ..Head::new(Kind::Ready, 0) };
         self.out.link.post(head, self.out.link.message());
@@ -154,6 +166,9 @@ impl<P: Payload> WorkerLoop<P> {
                 // The order to close may have come meanwhile, and its wake is used up.
                 continue;
             }
+            if self.in_flight.has_any() {
+                self.begin(Vec::new());
+            }
             let mut next = match self.next_of_pack() {
                 None => self.out.link.next_read()?,
                 next => next,
@@ -169,7 +184,9 @@ impl<P: Payload> WorkerLoop<P> {
             if next.is_none() {
                 let out = &self.out;
                 let begun = Instant::now();
-                next = P::wait(|| out.await_work(are_waits_short))?;
+                // What looks for work takes time from coroutines that are at work.
+                let is_worth_looking = are_waits_short && !self.in_flight.has_any();
+                next = P::wait(|| out.await_work(is_worth_looking))?;
                 replied_at = Instant::now();
                 (has_results, are_timed) = (false, false);
                 are_waits_short = replied_at - begun < SHORT_WAIT;
@@ -204,8 +221,44 @@ impl<P: Payload> WorkerLoop<P> {
         if received.head.kind != Kind::Pack {
             return Some(received);
         }
-        self.pack = Some(Pack::of(received));
+        let pack = Pack::of(received);
+        if self.is_concurrent {
+            self.begin_pack(pack);
+            return None;
+        }
+        self.pack = Some(pack);
         self.next_of_pack()
+    }
+
+    /// Begin with the items that arrived together.
+    fn begin_pack(&mut self, pack: Pack) {
+        let mut items = Vec::new();
+        for Received { head: Head { number, .. }, message, .. } in pack {
+            self.page.take_in_hand(number, self.is_timed);
+            if self.out.requests.is_stale(number) {
+                continue;
+            }
+            if self.out.requests.is_dropped(number) {
+                self.skipped.insert(number);
+                continue;
+            }
+            match unpack(&*self.out.codec, message) {
+                Ok(item) => items.push((number, item)),
+                Err(fault) => self.out.fault(number, 0, Phase::Process, &fault),
+            }
+        }
+        self.page.put_down();
+        self.begin(items);
+    }
+
+    /// Begin with items that are in progress at the same time.
+    fn begin(&mut self, items: Vec<(u64, P)>) {
+        let replies = (&self.out, self.steps.as_ref());
+        self.in_flight.begin(&mut self.machine, replies, items);
+        if self.is_one_by_one {
+            // Nothing else is in hand meanwhile.
+            self.in_flight.await_all(&mut self.machine, replies);
+        }
     }
 
     fn take(&mut self, received: Received) {
@@ -235,14 +288,12 @@ impl<P: Payload> WorkerLoop<P> {
                 }
             }
             Kind::Item => match unpack(&*self.out.codec, message) {
-                Ok(item) if self.is_concurrent => {
-                    self.in_flight.begin(&mut self.machine, (&self.out, self.steps.as_ref()), head, item);
-                }
+                Ok(item) if self.is_concurrent => self.begin(vec![(head.number, item)]),
                 Ok(item) => self.work_on(head, Some(item)),
                 Err(fault) => self.out.fault(head.number, 0, Phase::Process, &fault),
             },
             Kind::Flush => {
-                self.in_flight.await_all(&self.out);
+                self.in_flight.await_all(&mut self.machine, (&self.out, self.steps.as_ref()));
                 self.work_on(head, None);
             }
             _ => {}
@@ -358,7 +409,7 @@ impl<P: Payload> WorkerLoop<P> {
     /// Leave what came before an interruption.
     fn leave_off(&mut self, interruption: u64) {
         self.batch.clear();
-        self.in_flight.end_all::<P>(&self.out.requests);
+        self.in_flight.end_all(&self.out.requests);
         // A failure here has no receiver but the log, which the node itself may write to.
         if self.out.requests.are_nodes_notified(interruption) {
             self.machine.interrupt();
@@ -424,7 +475,7 @@ impl<P: Payload> WorkerLoop<P> {
         if self.has_failed_restore {
             return Ok(());
         }
-        self.in_flight.end_all::<P>(&self.out.requests);
+        self.in_flight.end_all(&self.out.requests);
         self.machine.abandon();
         for node in (0..self.machine.nodes.len()).rev() {
             if let Err(failure) = self.machine.clean_up(node) {

@@ -52,11 +52,23 @@ pub(crate) struct Written<'a, P: Payload> {
     pub(crate) refused: Vec<(usize, P::Fault)>,
 }
 
-impl<P: Payload> Written<'_, P> {
+impl<'a, P: Payload> Written<'a, P> {
+    fn of(written: Result<Vec<(Head, Message<'a>)>, P::Fault>) -> Self {
+        match written {
+            Ok(messages) => Self { messages, refused: Vec::new() },
+            Err(fault) => Self { messages: Vec::new(), refused: vec![(0, fault)] },
+        }
+    }
+
     /// Let it wait to be sent. The number is that of its first item.
     pub(crate) fn send(self, connection: &Connection, number: u64, is_replay: bool) {
         for (head, message) in self.messages {
-            connection.link.post(Head { is_replay, number: number + head.number, ..head }, message);
+            let head = Head { is_replay, number: number + head.number, ..head };
+            if head == Head::new(Kind::Item, head.number) {
+                connection.link.post_item(head.number, message);
+            } else {
+                connection.link.post(head, message);
+            }
         }
     }
 }
@@ -69,80 +81,24 @@ impl Connection {
         job: &Job<P>,
         slots: Range<usize>,
     ) -> Written<'_, P> {
+        let write = |head, item| Ok((head, pack(codec, item, self.link.message())?));
         match job {
-            Job::Item(item) => self.write_item(codec, item),
-            Job::Pack(items) => match &items[slots] {
-                [(_, item)] => self.write_item(codec, item),
-                items => self.write_pack(codec, items),
-            },
+            Job::Item(item) => Written::of(write(Head::new(Kind::Item, 0), item).map(|message| vec![message])),
             Job::Batch(items) => {
-                let write = |(slot, item)| {
-                    let head = Head { has_more: slot + 1 < items.len(), extra: 1, ..Head::new(Kind::Item, 0) };
-                    Ok((head, pack(codec, item, self.link.message())?))
-                };
-                let written = items.iter().enumerate().map(write).collect::<Result<Vec<_>, _>>();
-                match written {
-                    Ok(messages) => Written { messages, refused: Vec::new() },
-                    Err(fault) => Written { messages: Vec::new(), refused: vec![(0, fault)] },
-                }
+                let head = |slot| Head { has_more: slot + 1 < items.len(), extra: 1, ..Head::new(Kind::Item, 0) };
+                Written::of(items.iter().enumerate().map(|(slot, item)| write(head(slot), item)).collect())
             }
-            Job::Flush => {
-                Written { messages: vec![(Head::new(Kind::Flush, 0), self.link.message())], refused: Vec::new() }
-            }
-        }
-    }
-
-    fn write_item<P: Payload>(&self, codec: &dyn ItemCodec<P>, item: &P) -> Written<'_, P> {
-        match pack(codec, item, self.link.message()) {
-            Ok(message) => Written { messages: vec![(Head::new(Kind::Item, 0), message)], refused: Vec::new() },
-            Err(fault) => Written { messages: Vec::new(), refused: vec![(0, fault)] },
-        }
-    }
-
-    /// Small items go together, as far as they come one after the other.
-    fn write_pack<P: Payload>(&self, codec: &dyn ItemCodec<P>, items: &[(u64, P)]) -> Written<'_, P> {
-        let mut packs = PackWriter { connection: self, messages: Vec::new(), open: self.link.message(), count: 0 };
-        let mut refused = Vec::new();
-        for (slot, (_, item)) in items.iter().enumerate() {
-            let start = packs.open.begin_part();
-            if let Err(fault) = codec.pack(item, &mut packs.open) {
-                packs.open.drop_part(start);
-                packs.close(slot);
-                refused.push((slot, fault));
-            } else if let Some(own) = packs.open.end_part(start) {
-                packs.close(slot);
-                match own.missing() {
-                    None => packs.messages.push((Head::new(Kind::Item, slot as u64), own)),
-                    Some(bytes) => refused.push((slot, codec.no_memory(bytes))),
+            Job::Flush => Written::of(Ok(vec![(Head::new(Kind::Flush, 0), self.link.message())])),
+            Job::Pack(items) => {
+                let mut written = Written::of(Ok(Vec::with_capacity(slots.len())));
+                for (slot, (_, item)) in items[slots].iter().enumerate() {
+                    match write(Head::new(Kind::Item, slot as u64), item) {
+                        Ok(message) => written.messages.push(message),
+                        Err(fault) => written.refused.push((slot, fault)),
+                    }
                 }
-            } else {
-                packs.count += 1;
-                if packs.open.is_full() {
-                    packs.close(slot + 1);
-                }
+                written
             }
-        }
-        packs.close(items.len());
-        Written { messages: packs.messages, refused }
-    }
-}
-
-/// Collects items that go together.
-struct PackWriter<'a> {
-    connection: &'a Connection,
-    messages: Vec<(Head, Message<'a>)>,
-    /// The items since the last message.
-    open: Message<'a>,
-    count: u64,
-}
-
-impl PackWriter<'_> {
-    /// The items before this place are a message.
-    fn close(&mut self, end: usize) {
-        let message = std::mem::replace(&mut self.open, self.connection.link.message());
-        let extra = std::mem::take(&mut self.count);
-        if extra > 0 {
-            self.messages.push((Head { extra, ..Head::new(Kind::Pack, end as u64 - extra) }, message));
         }
     }
 }

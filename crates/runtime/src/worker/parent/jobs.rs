@@ -151,10 +151,10 @@ impl<P: Payload> Jobs<P> {
         self.by_last.values()
     }
 
-    /// Those that are no packs, with their numbers.
-    pub(crate) fn singles(&mut self) -> impl Iterator<Item = (u64, &mut Pending<P>)> {
-        let singles = self.by_last.iter_mut().filter(|(_, pending)| pending.slots.len() == 1);
-        singles.map(|(&last, pending)| (last, pending))
+    /// The numbers of the items that are sent and not done.
+    pub(crate) fn sent(&self) -> impl Iterator<Item = u64> {
+        let sent = self.by_last.iter().filter(|(_, pending)| pending.is_sent);
+        sent.flat_map(|(&last, pending)| first_of(last, pending)..=last)
     }
 
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Pending<P>> {

@@ -41,6 +41,8 @@ pub(crate) struct End {
     pub(crate) process: Option<u32>,
     /// Where it was, or what it had not finished.
     pub(crate) reading: Option<Reading>,
+    /// The highest number of an item that it had begun, if it works on several at the same time.
+    pub(crate) begun: u64,
     /// Its nodes had been initialized.
     pub(crate) was_ready: bool,
     /// It has cleaned up and gone, as requested, or its nodes did not initialize, and their errors are known.
@@ -372,6 +374,7 @@ impl<P: Payload> Monitor<'_, P> {
         let reading = self.killed_at.or_else(|| self.connection.page.reading());
         // Read together with that: what it does from now on is to end.
         let latest = self.connection.page.latest();
+        let begun = self.connection.page.begun();
         // The socket may end before the process.
         if !self.process.await_end(STACKS_TIMEOUT) {
             self.process.kill();
@@ -397,6 +400,7 @@ impl<P: Payload> Monitor<'_, P> {
             crash_output: self.process.crash_output().to_vec(),
             process: Some(self.process.id()),
             reading: reading.or_else(|| self.remote.is_unfinished(latest).then_some(latest)),
+            begun,
             was_ready: self.is_ready,
             is_in_order: self.has_cleaned_up || self.has_refused,
             has_failed_restore: self.has_failed_restore,

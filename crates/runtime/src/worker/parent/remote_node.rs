@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::execution::metrics::WorkerMetrics;
 use crate::limits::CLOSE_TIMEOUT;
 use crate::node::{
-    Batched, Concurrent, Done, EndEarly, Node, NodeInfo, Outputs, PackDone, RemoteStage, Start, StepObserver,
+    Batched, Concurrent, Done, EndEarly, EndPack, Node, NodeInfo, Outputs, PackDone, RemoteStage, Start, StepObserver,
     WorkerHandle,
 };
 use crate::payload::Payload;
@@ -253,14 +253,16 @@ impl<P: Payload> Concurrent<P> for RemoteNode<P> {
         numbers.map(|numbers| Some(self.end_early(numbers))).collect()
     }
 
-    fn start_pack(
-        &mut self,
-        _context: &P::Context,
-        items: Vec<(u64, P)>,
-        done: &Arc<dyn PackDone<P>>,
-    ) -> Vec<EndEarly> {
-        let numbers = self.remote.begin([(Job::Pack(items), None, Reply::Pack(Arc::clone(done)))]);
-        numbers.into_iter().map(|numbers| self.end_early(numbers)).collect()
+    fn start_pack(&mut self, _context: &P::Context, items: Vec<(u64, P)>, done: &Arc<dyn PackDone<P>>) -> EndPack {
+        let begun = self.remote.begin([(Job::Pack(items), None, Reply::Pack(Arc::clone(done)))]);
+        let numbers = begun.into_iter().next().unwrap_or_default();
+        let remote = Arc::downgrade(&self.remote);
+        Box::new(move |places| {
+            if let Some(remote) = remote.upgrade() {
+                let number = |place: usize| (numbers.start + place as u64).min(numbers.end);
+                remote.drop_jobs(number(places.start)..number(places.end));
+            }
+        })
     }
 }
 

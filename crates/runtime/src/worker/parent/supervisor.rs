@@ -46,6 +46,7 @@ fn supervise<P: Payload>(remote: &Arc<Remote<P>>) {
                 stderr: String::new(),
                 crash_output: Vec::new(),
                 reading: None,
+                begun: 0,
                 was_ready: false,
                 is_in_order: false,
                 has_failed_restore: false,

@@ -88,20 +88,17 @@ impl<P: Payload> Remote<P> {
         let mut poison_items = Vec::new();
         {
             let mut state = self.lock();
-            let is_alone = state.pending.values().filter(|pending| pending.is_sent).count() == 1;
-            if self.spec.is_concurrent() {
-                let suspects = state.pending.singles().filter(|(_, pending)| pending.is_sent);
-                for (number, pending) in suspects {
-                    pending.deaths += 1;
-                    if is_timeout || (is_alone && pending.deaths >= MAX_DEATHS) {
-                        poison_items.push(number);
-                    }
-                }
-            } else if let Some((number, pending)) =
-                in_work.and_then(|number| Some((number, state.pending.get_single(number)?)))
-            {
+            let is_concurrent = self.spec.is_concurrent();
+            let suspects = if is_concurrent {
+                state.pending.sent().filter(|&number| number <= end.begun || in_work == Some(number)).collect()
+            } else {
+                Vec::from_iter(in_work)
+            };
+            let is_sure = !is_concurrent || state.pending.sent().nth(1).is_none();
+            for number in suspects {
+                let Some(pending) = state.pending.get_single(number) else { continue };
                 pending.deaths += 1;
-                if is_timeout || pending.deaths >= MAX_DEATHS {
+                if is_timeout || (is_sure && pending.deaths >= MAX_DEATHS) {
                     poison_items.push(number);
                 }
             }

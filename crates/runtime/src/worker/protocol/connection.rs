@@ -99,12 +99,24 @@ impl Link {
         message.hand_over(head, &mut outgoing);
     }
 
-    /// Let the only output of an item wait, or that it has none, together with those before it. Never waits.
+    /// Let an item wait, together with those of the numbers before it.
+    pub(crate) fn post_item(&self, number: u64, item: Message<'_>) {
+        self.post_part((Kind::Pack, Head::new(Kind::Item, number)), item);
+    }
+
+    /// Let the only output of an item wait, or that it has none, together with those of the items before it.
     pub(crate) fn post_output(&self, number: u64, output: Option<Message<'_>>) {
-        let Some(message) = output else { return self.outgoing.lock().add_output(number, None) };
+        match output {
+            Some(output) => self.post_part((Kind::Outputs, Head::new(Kind::Output, number).last()), output),
+            None => self.outgoing.lock().add_part(Kind::Outputs, number, None),
+        }
+    }
+
+    /// A small message joins others in a frame of this kind; another one is a frame with this head.
+    fn post_part(&self, (kind, head): (Kind, Head), message: Message<'_>) {
         match message.small_body() {
-            Some(body) => self.outgoing.lock().add_output(number, Some(body)),
-            None => self.post(Head::new(Kind::Output, number).last(), message),
+            Some(body) => self.outgoing.lock().add_part(kind, head.number, Some(body)),
+            None => self.post(head, message),
         }
     }
 

@@ -1,8 +1,7 @@
 //! One item on its way to the other process, in the writing.
 
 use crate::worker::protocol::frame::Head;
-use crate::worker::protocol::parts;
-use crate::worker::protocol::parts::{LONGEST_PART, PREFIX_LEN};
+use crate::worker::protocol::parts::LONGEST_PART;
 use crate::worker::protocol::shared_memory::{Lease, Memory, Place};
 use crate::worker::protocol::write_queue::Outgoing;
 
@@ -59,40 +58,6 @@ impl<'a> Message<'a> {
     /// The number of bytes for which there was no memory. Without them the message is worthless.
     pub(crate) fn missing(&self) -> Option<usize> {
         self.missing
-    }
-
-    /// Begin with one more part; returns where.
-    pub(crate) fn begin_part(&mut self) -> usize {
-        let start = self.body.len();
-        self.write(&parts::prefix(Some(0)));
-        start
-    }
-
-    /// The part that began there has ended. One that is not small comes back as a message of its own, and so does one for which there was no
-    /// memory.
-    pub(crate) fn end_part(&mut self, start: usize) -> Option<Self> {
-        let begin = start + PREFIX_LEN;
-        let is_small = self.places.is_empty() && self.missing.is_none() && self.body.len() - begin <= LONGEST_PART;
-        if is_small {
-            let len = self.body.len() - begin;
-            self.body[start..begin].copy_from_slice(&parts::prefix(Some(len)));
-            return None;
-        }
-        let own = self.body.split_off(begin.min(self.body.len()));
-        self.body.truncate(start);
-        let before = Self { body: std::mem::take(&mut self.body), ..Self::new(self.memory) };
-        Some(Self { body: own, ..std::mem::replace(self, before) })
-    }
-
-    /// Forget the part that began there.
-    pub(crate) fn drop_part(&mut self, start: usize) {
-        self.body.truncate(start);
-        *self = Self { body: std::mem::take(&mut self.body), ..Self::new(self.memory) };
-    }
-
-    /// Whether it should take no more parts.
-    pub(crate) fn is_full(&self) -> bool {
-        self.body.len() >= parts::LONGEST
     }
 
     /// Its body, if it is small and has nothing else.

@@ -6,7 +6,7 @@ use crate::worker::protocol::shared_memory::View;
 const NONE: u32 = u32::MAX;
 
 /// The bytes in front of each part.
-pub(crate) const PREFIX_LEN: usize = 4;
+const PREFIX_LEN: usize = 4;
 
 /// A frame with several parts takes no more when it is as long.
 pub(crate) const LONGEST: usize = 32 * 1024;

@@ -30,6 +30,8 @@ pub(crate) struct Position {
     in_hand: AtomicU64,
     /// The number of the item that was taken in hand last.
     latest: AtomicU64,
+    /// The highest number of an item that was begun, where several are in work.
+    begun: AtomicU64,
 }
 
 impl Page {
@@ -62,6 +64,17 @@ impl Position {
     /// The message is about an item, and not about what the nodes are to do beside it.
     pub(crate) fn note_work(&self, number: u64) {
         self.latest.store(number, Ordering::Release);
+    }
+
+    /// An item begins beside others.
+    pub(crate) fn note_begun(&self, number: u64) {
+        self.note_work(number);
+        self.begun.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// The highest number of an item that was begun, where several are in work.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Work on the message has ended.

@@ -26,12 +26,13 @@ pub(crate) struct Outgoing {
     written: usize,
     /// Room for a block, from one that is written.
     spare: Vec<u8>,
-    /// The frame at the end, if it takes more outputs.
+    /// The frame at the end, if it takes more parts.
     open_frame: Option<OpenFrame>,
 }
 
-/// A frame at the end that takes more outputs, as long as nothing else is added.
+/// A frame at the end that takes more parts, as long as nothing else is added.
 struct OpenFrame {
+    kind: Kind,
     /// Where it begins in the last block, and where it ends.
     start: usize,
     end: usize,
@@ -70,25 +71,25 @@ impl Outgoing {
         }
     }
 
-    /// Add the only output of an item, or that it has none, to the frame of those before it.
-    pub(crate) fn add_output(&mut self, number: u64, output: Option<&[u8]>) {
+    /// Add a small message about an item, or that there is none, to the frame of this kind with those of the items before it.
+    pub(crate) fn add_part(&mut self, kind: Kind, number: u64, part: Option<&[u8]>) {
         let blocks = self.blocks.len();
         let last_len = self.blocks.back().map_or(0, |last| last.bytes.len());
         let is_continued = |open: &OpenFrame| {
             let is_at_end = (open.blocks, open.end) == (blocks, last_len) && last_len < TOGETHER;
-            is_at_end && open.next == number && last_len - open.start < LONGEST
+            is_at_end && (open.kind, open.next) == (kind, number) && last_len - open.start < LONGEST
         };
         let continued = self.open_frame.take().filter(is_continued);
         let bytes = self.end();
         let start = continued.map_or(bytes.len(), |open| open.start);
         if start == bytes.len() {
-            Head::new(Kind::Outputs, number).write(&[], bytes);
+            Head::new(kind, number).write(&[], bytes);
         }
-        bytes.extend_from_slice(&prefix(output.map(<[u8]>::len)));
-        bytes.extend_from_slice(output.unwrap_or_default());
+        bytes.extend_from_slice(&prefix(part.map(<[u8]>::len)));
+        bytes.extend_from_slice(part.unwrap_or_default());
         frame::note_part(&mut bytes[start..]);
         let end = bytes.len();
-        self.open_frame = Some(OpenFrame { start, end, blocks: self.blocks.len(), next: number + 1 });
+        self.open_frame = Some(OpenFrame { kind, start, end, blocks: self.blocks.len(), next: number + 1 });
     }
 
     /// What is to be written next.
@@ -143,14 +144,16 @@ mod tests {
     }
 
     #[test]
-    fn outputs_of_consecutive_items_share_a_frame() {
+    fn messages_about_consecutive_items_share_a_frame() {
         let mut outgoing = Outgoing::default();
 
-        outgoing.add_output(7, Some(b"one"));
-        outgoing.add_output(8, None);
-        outgoing.add_output(10, Some(b""));
+        outgoing.add_part(Kind::Outputs, 7, Some(b"one"));
+        outgoing.add_part(Kind::Outputs, 8, None);
+        outgoing.add_part(Kind::Outputs, 10, Some(b""));
+        outgoing.add_part(Kind::Pack, 11, Some(b"x"));
 
-        let frames = [(Kind::Outputs, 7, vec![Some(3), None]), (Kind::Outputs, 10, vec![Some(0)])];
+        let outputs = [(Kind::Outputs, 7, vec![Some(3), None]), (Kind::Outputs, 10, vec![Some(0)])];
+        let frames = [&outputs[..], &[(Kind::Pack, 11, vec![Some(1)])]].concat();
         assert_eq!(written(&mut outgoing), frames);
     }
 
@@ -159,13 +162,13 @@ mod tests {
         let mut outgoing = Outgoing::default();
         let long = vec![0; LONGEST];
 
-        outgoing.add_output(1, Some(b"a"));
+        outgoing.add_part(Kind::Outputs, 1, Some(b"a"));
         Head::new(Kind::Done, 9).write(&[], outgoing.end());
-        outgoing.add_output(2, Some(b"b"));
+        outgoing.add_part(Kind::Outputs, 2, Some(b"b"));
         let before = written(&mut outgoing);
-        outgoing.add_output(3, Some(&long));
-        outgoing.add_output(4, Some(&long));
-        outgoing.add_output(5, Some(b"c"));
+        outgoing.add_part(Kind::Outputs, 3, Some(&long));
+        outgoing.add_part(Kind::Outputs, 4, Some(&long));
+        outgoing.add_part(Kind::Outputs, 5, Some(b"c"));
 
         let first = [(Kind::Outputs, 1, vec![Some(1)]), (Kind::Done, 9, vec![]), (Kind::Outputs, 2, vec![Some(1)])];
         assert_eq!(before, first);
