@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
 import statistics
 from collections import deque
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ import numpy as np
 
 from benchmarks.harness.measuring import Benchmark, alternate
 from benchmarks.harness.timing import micros_of_each
+from benchmarks.workers.cores import one_core
 from remotemedia import Pipeline, with_options
 
 if TYPE_CHECKING:
@@ -66,20 +66,6 @@ class Exchange:
         return self.array
 
 
-@contextmanager
-def _pinned() -> Iterator[None]:
-    """Keep this process and those that it starts on one core.
-
-    Waking an idle core takes longer than everything else, and varies.
-    """
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(cores)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-
-
 def _serve(connection: Connection, node: Any) -> None:
     while (item := connection.recv()) is not None:
         connection.send(node.process(item))
@@ -116,7 +102,7 @@ def _tail(times: list[float]) -> float:
 
 def _to_pipe(node: Any, item: Any, of_times: Callable[[list[float]], float], effort: Effort) -> Samples:
     with (
-        _pinned(),
+        one_core(),
         Pipeline([with_options(node, placement="process")]).open() as session,
         _pipe(node) as call,
     ):
@@ -147,7 +133,7 @@ def stream(effort: Effort) -> Samples:
     node = AddOne()
     with ExitStack() as stack:
         session = stack.enter_context(Pipeline([with_options(node, placement="process")]).open())
-        with _pinned():
+        with one_core():
             call = stack.enter_context(_pipe(node))
 
         def ours() -> float:
@@ -156,7 +142,7 @@ def stream(effort: Effort) -> Samples:
             return (perf_counter() - started) * 1e6 / ITEMS
 
         def by_hand() -> float:
-            with _pinned():
+            with one_core():
                 started = perf_counter()
                 for item in range(PIPED_ITEMS):
                     call(item)
@@ -178,7 +164,7 @@ def _copies(pairs: list[tuple[Any, Any]]) -> float:
 def _to_copies(
     node: Any, array: Any, pairs: list[tuple[Any, Any]], effort: Effort, *, with_trip: bool = False
 ) -> Samples:
-    with _pinned(), Pipeline([with_options(node, placement="process")]).open() as session:
+    with one_core(), Pipeline([with_options(node, placement="process")]).open() as session:
 
         def baseline() -> float:
             # The round trip of a small item involves no copy.

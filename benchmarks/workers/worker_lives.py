@@ -30,12 +30,21 @@ if TYPE_CHECKING:
 __all__ = ["BENCHMARKS"]
 
 ITEMS = 200
+QUICK_SECS = 0.0001
+KILLED_AT = 10_000
+"""So many outputs of a stream come before the kill."""
 
 
 def two_workers(effort: Effort) -> Samples:
     """Two nodes in a worker each."""
     nodes = [with_options(Spin(), placement="process", queue_size=64) for _ in range(2)]
     return _to_inline(nodes, [Spin(), Spin()], effort)
+
+
+def two_quick_workers(effort: Effort) -> Samples:
+    """The same for nodes of a tenth of the time."""
+    nodes = [with_options(Spin(QUICK_SECS), placement="process") for _ in range(2)]
+    return _to_inline(nodes, [Spin(QUICK_SECS), Spin(QUICK_SECS)], effort, 10 * ITEMS)
 
 
 def two_pipes(effort: Effort) -> Samples:
@@ -77,15 +86,15 @@ def two_replicas(effort: Effort) -> Samples:
     return _to_inline([with_options(Spin(), placement="process", replicas=2)], [Spin()], effort)
 
 
-def _to_inline(nodes: list[Any], inline: list[Any], effort: Effort) -> Samples:
+def _to_inline(nodes: list[Any], inline: list[Any], effort: Effort, items: int = ITEMS) -> Samples:
     with Pipeline(nodes).open() as session, Pipeline(inline).open() as alone:
-        return _alternate_streams(session.map, alone.map, effort)
+        return _alternate_streams(session.map, alone.map, effort, items)
 
 
-def _alternate_streams(ours: Stream, baseline: Stream, effort: Effort) -> Samples:
+def _alternate_streams(ours: Stream, baseline: Stream, effort: Effort, items: int = ITEMS) -> Samples:
     return alternate(
-        lambda: millis_to_read(ours(range(ITEMS)), ITEMS),
-        lambda: millis_to_read(baseline(range(ITEMS)), ITEMS),
+        lambda: millis_to_read(ours(range(items)), items),
+        lambda: millis_to_read(baseline(range(items)), items),
         effort.rounds(12),
     )
 
@@ -126,6 +135,25 @@ def replaced(effort: Effort) -> Samples:
         return alternate(ours, lambda: _opening(WhoAmI()), effort.rounds(24))
 
 
+def replaced_in_a_stream(effort: Effort) -> Samples:
+    """From a kill in the middle of a stream of packs to the first output of the next worker."""
+    logging.getLogger("remotemedia").setLevel(logging.ERROR)
+    killed = Pipeline().add_node(WhoAmI(), placement="process", max_restarts=10_000, restart_window=0.001)
+    with killed.open() as session:
+
+        def ours() -> float:
+            started, process = 0.0, 0
+            for place, output in enumerate(session.map(range(1_000_000))):
+                if place == KILLED_AT:
+                    process, started = output, perf_counter()
+                    os.kill(process, signal.SIGKILL)
+                elif place > KILLED_AT and output != process:
+                    break
+            return (perf_counter() - started) * 1e3
+
+        return alternate(ours, lambda: _opening(WhoAmI()), effort.rounds(24))
+
+
 def weights(effort: Effort) -> Samples:
     """A node of 10 MB against one without weights and a copy."""
     array = np.ones(1_310_720)
@@ -153,8 +181,16 @@ BENCHMARKS = [
         compared_by="ratio",
     ),
     _row(
+        "two-quick-workers",
+        "the same, nodes of 0.1 ms",
+        "both in this process",
+        0.6,
+        two_quick_workers,
+        compared_by="ratio",
+    ),
+    _row(
         "two-pipes",
-        "the same by hand, processes and pipes",
+        "nodes of 1 ms by hand, processes and pipes",
         "both in this process",
         None,
         two_pipes,
@@ -182,6 +218,14 @@ BENCHMARKS = [
         "a session with one worker opened",
         20,
         replaced,
+        compared_by="difference",
+    ),
+    _row(
+        "worker-replaced-map",
+        "kill in the middle of session.map to the next output",
+        "a session with one worker opened",
+        20,
+        replaced_in_a_stream,
         compared_by="difference",
     ),
     _row(

@@ -10,26 +10,27 @@ from typing import Any
 
 from remotemedia import Node
 
-__all__ = ["AddOne", "Labels", "Spin", "Weighty", "WhoAmI"]
+__all__ = ["AddOne", "AddOneLater", "Filled", "Labels", "Spin", "Weighty", "WhoAmI"]
 
 WORK_SECS = 0.001
 
 
 class Spin:
-    """Adds small numbers up in Python for a millisecond, holding the interpreter's lock.
+    """Adds small numbers up in Python for some time, holding the interpreter's lock.
 
     The speed of an interpreter differs between processes of the same program, by a sixth if objects are
     created and deleted, and is constant within a process. So no objects are, and each process measures
     the amount of work for itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, secs: float = WORK_SECS) -> None:
+        self.secs = secs
         self.turns = 10_000
 
     def initialize(self) -> None:
-        """Measure how many turns take a millisecond here."""
+        """Measure how many turns take so long here."""
         took = statistics.median([self._secs() for _ in range(100)][50:])
-        self.turns = round(self.turns * WORK_SECS / took)
+        self.turns = round(self.turns * self.secs / took)
 
     def _secs(self) -> float:
         started = perf_counter()
@@ -50,6 +51,32 @@ class AddOne:
     def process(self, item: int) -> int:
         """Return the next number."""
         return item + 1
+
+
+class AddOneLater:
+    """The same as a coroutine."""
+
+    async def process(self, item: int) -> int:
+        """Return the next number."""
+        return item + 1
+
+
+class Filled:
+    """Returns an array that it already has, so that only the transport is measured."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.array: Any = None
+
+    def initialize(self) -> None:
+        """Create the array."""
+        import numpy as np
+
+        self.array = np.zeros(self.count)
+
+    def process(self, _item: Any) -> Any:
+        """Return the array."""
+        return self.array
 
 
 class Labels:

@@ -311,6 +311,9 @@ pub trait WorkerHandle: Send + Sync {
     /// The job that the process is at, by a number of its own, and the number of the node in its stage.
     fn at_work(&self) -> Option<(u64, usize)>;
 
+    /// For how long the process has been busy, if it does one item after the other.
+    fn busy(&self) -> Option<Duration>;
+
     /// Let the process write where its threads are to its standard error stream.
     fn dump_stacks(&self);
 

@@ -279,6 +279,7 @@ fn build_stage<P: Payload>(
                 last_given: AtomicU64::new(0),
                 must_forget: AtomicBool::new(false),
                 under_way: AtomicUsize::new(0),
+                busy_before: AtomicU64::new(0),
                 keep_time: machine.nodes.iter().map(|node| node.info().keeps_time).collect(),
                 recorders: machine.recorders.clone(),
                 node_lock: lock_of(&planned.nodes, replica),

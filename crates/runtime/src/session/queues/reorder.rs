@@ -48,8 +48,8 @@ struct State<P, O> {
     does_forwarder_wait: bool,
     /// A thread waits for room, and has not been woken.
     is_room_awaited: bool,
-    /// It waits for room for one item, not for several.
-    is_item_awaited: bool,
+    /// It waits for room for so many items of an envelope; 0 if it waits for several envelopes.
+    awaited_items: usize,
     /// A thread waits until all before this number are done.
     awaited: u64,
     is_closed: bool,
@@ -84,7 +84,7 @@ impl<P, O> Reorder<P, O> {
             does_forwarder_work: false,
             does_forwarder_wait: false,
             is_room_awaited: false,
-            is_item_awaited: false,
+            awaited_items: 0,
             awaited: u64::MAX,
             is_closed: false,
         };
@@ -95,6 +95,11 @@ impl<P, O> Reorder<P, O> {
     /// The same, but a thread that waited for room continues only when there is room for several.
     pub(crate) fn in_steps_of(self, step: usize) -> Self {
         Self { step, ..self }
+    }
+
+    /// How many places must be free before a thread that waits for room continues.
+    pub(crate) fn step(&self) -> usize {
+        self.step
     }
 
     /// Wait until one more envelope may be begun; `false` if nothing may any more.
@@ -151,25 +156,26 @@ impl<P, O> Reorder<P, O> {
         self.is_done.notify_all();
     }
 
-    /// Wait until one more item of an envelope that was begun may run; `false` if nothing may any more.
-    pub(crate) fn begin_item(&self) -> bool {
+    /// Wait until so many more items of an envelope that was begun may run together; `false` if nothing may any more.
+    ///
+    /// They do not begin in parts: what began together is also done together, and so their parts would never grow again.
+    pub(crate) fn begin_items(&self, count: usize) -> bool {
         let mut state = self.state.lock();
-        while state.running >= self.width && !state.is_closed {
-            state.is_item_awaited = true;
+        while !self.has_room_for_items(&state, count) && !state.is_closed {
+            state.awaited_items = count;
             self.await_room(&mut state);
         }
-        state.is_item_awaited = false;
-        state.running += usize::from(!state.is_closed);
+        state.awaited_items = 0;
+        state.running += if state.is_closed { 0 } else { count };
         !state.is_closed
     }
 
-    /// The same for several items without waiting; returns how many of them may run now.
-    pub(crate) fn begin_items_at_once(&self, count: usize) -> usize {
+    /// The same without waiting; `false` if they may not now.
+    pub(crate) fn begin_items_at_once(&self, count: usize) -> bool {
         let mut state = self.state.lock();
-        let room = if state.is_closed { 0 } else { self.width.saturating_sub(state.running) };
-        let begun = count.min(room);
-        state.running += begun;
-        begun
+        let may_begin = self.has_room_for_items(&state, count) && !state.is_closed;
+        state.running += if may_begin { count } else { 0 };
+        may_begin
     }
 
     /// Items of an envelope are done, and others of it are not.
@@ -177,7 +183,7 @@ impl<P, O> Reorder<P, O> {
         if count > 0 {
             let mut state = self.state.lock();
             state.running = state.running.saturating_sub(count);
-            self.wake_for_room(&mut state);
+            self.notify_room(&mut state);
         }
     }
 
@@ -328,8 +334,17 @@ impl<P, O> Reorder<P, O> {
         state.running + self.step <= self.width && state.begun + self.step <= self.depth
     }
 
+    /// Whether so many items of an envelope that was begun may run. More than there are places may if nothing else runs.
+    fn has_room_for_items(&self, state: &State<P, O>, count: usize) -> bool {
+        state.running + count <= self.width || state.running <= 1
+    }
+
     fn notify_room(&self, state: &mut State<P, O>) {
-        if self.step == 1 || state.is_item_awaited || self.may_go_on(state) {
+        let is_enough = match state.awaited_items {
+            0 => self.step == 1 || self.may_go_on(state),
+            count => self.has_room_for_items(state, count),
+        };
+        if is_enough {
             self.wake_for_room(state);
         }
     }

@@ -153,8 +153,8 @@ struct Starter<'a, P: Payload> {
     stage: &'a Stage<P>,
     /// Several items go to another process together; here each one runs the node, and the next waits its turn.
     is_in_worker: bool,
-    /// A worker is done with one item before it begins with the next.
-    is_in_order: bool,
+    /// The items of a chunk go to a worker together.
+    goes_together: bool,
     /// What is to be begun together, for each replica.
     ready: Vec<Vec<Ready<P>>>,
 }
@@ -176,8 +176,8 @@ impl<P: Payload> Ready<P> {
 impl<'a, P: Payload> Starter<'a, P> {
     fn new(core: &'a Arc<Core<P>>, stage: &'a Stage<P>) -> Self {
         let is_in_worker = stage.replicas.iter().any(|replica| replica.worker.is_some());
-        let is_in_order = core.plan.stages()[stage.index].sends_ahead();
-        Self { core, stage, is_in_worker, is_in_order, ready: stage.replicas.iter().map(|_| Vec::new()).collect() }
+        let goes_together = core.plan.stages()[stage.index].sends_ahead();
+        Self { core, stage, is_in_worker, goes_together, ready: stage.replicas.iter().map(|_| Vec::new()).collect() }
     }
 
     /// The items of an envelope. The first one has its place in the reorder already.
@@ -185,30 +185,30 @@ impl<'a, P: Payload> Starter<'a, P> {
         let (core, stage) = (self.core, self.stage);
         let group = Group::new(core, stage.index, number, InProgress::new(input, positions), (items.len(), whole));
         stage.started.lock().insert(number, Arc::clone(&group.in_progress));
-        let goes_together = group.in_progress.positions.is_some() && self.is_in_order;
+        let at_once =
+            if group.in_progress.positions.is_some() && self.goes_together { stage.reorder().step() } else { 1 };
         let mut items = items.into_iter();
-        // There is room for the first one.
-        let (mut slot, mut room) = (0, 1);
+        let mut slot = 0;
         while items.len() > 0 {
-            let wanted = if goes_together { items.len() - room } else { 1 - room };
-            room += stage.reorder().begin_items_at_once(wanted);
-            if room == 0 {
+            let count = at_once.min(items.len());
+            // There is room for the first one.
+            let more = if slot == 0 { count - 1 } else { count };
+            if !stage.reorder().begin_items_at_once(more) {
                 // They must be started, because only when some of them end there is room again.
                 self.start();
                 hand_over(stage);
-                if !P::wait(|| stage.reorder().begin_item()) {
-                    items.next();
-                    group.leave_out(slot..slot + 1);
-                    slot += 1;
+                if !P::wait(|| stage.reorder().begin_items(more)) {
+                    items.by_ref().take(count).for_each(drop);
+                    group.leave_out(slot..slot + count);
+                    slot += count;
                     continue;
                 }
-                room = 1;
             }
             let (replica_index, replica) = least_busy(stage);
-            replica.under_way.fetch_add(room, Ordering::Relaxed);
-            let items = items.by_ref().take(room).collect();
+            replica.under_way.fetch_add(count, Ordering::Relaxed);
+            let items = items.by_ref().take(count).collect();
             self.ready[replica_index].push(Ready { group: Arc::clone(&group), first: slot, items });
-            slot += std::mem::take(&mut room);
+            slot += count;
             if !self.is_in_worker {
                 self.start();
             }
@@ -326,7 +326,7 @@ impl<P: Payload> PackDone<P> for PackOf<P> {
     fn done(&self, first: usize, results: Vec<Result<Outputs<P>, P::Fault>>) {
         let stage = &self.group.core.stages[self.group.stage];
         stage.replicas[self.replica_index].under_way.fetch_sub(results.len(), Ordering::Relaxed);
-        self.group.finish(self.first + first, self.started, results);
+        self.group.finish(self.first + first, (self.started, self.replica_index), results);
     }
 }
 

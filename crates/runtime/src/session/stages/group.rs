@@ -9,7 +9,7 @@ use crate::locks::{Condvar, Mutex};
 use crate::node::Outputs;
 use crate::payload::Payload;
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{InProgress, LateOutputs, OutputChunk, OutputsOf, Stage};
+use crate::session::stages::stage::{InProgress, LateOutputs, OutputChunk, OutputsOf, Replica, Stage};
 
 /// If the items of a chunk take longer, outputs of those that are done are handed on before.
 const LONG_TIME: Duration = Duration::from_millis(1);
@@ -77,7 +77,12 @@ impl<P: Payload> Group<P> {
     }
 
     /// The item in this place is done, and those behind it for which there are results, too.
-    pub(crate) fn finish(self: &Arc<Self>, first: usize, started: Instant, results: Vec<Result<Outputs<P>, P::Fault>>) {
+    pub(crate) fn finish(
+        self: &Arc<Self>,
+        first: usize,
+        (started, replica): (Instant, usize),
+        results: Vec<Result<Outputs<P>, P::Fault>>,
+    ) {
         let stage = &self.core.stages[self.stage];
         let took = started.elapsed();
         let mut is_reached = false;
@@ -89,7 +94,7 @@ impl<P: Payload> Group<P> {
             self.core.count_call(stage, self.in_progress.number_of(slot), took, usize::from(is_one));
             outputs.push(became);
         }
-        self.fill(first, outputs, is_reached);
+        self.fill(first, outputs, is_reached, &stage.replicas[replica]);
     }
 
     /// What an item becomes.
@@ -112,10 +117,11 @@ impl<P: Payload> Group<P> {
 
     /// These items become nothing.
     pub(crate) fn leave_out(self: &Arc<Self>, slots: Range<usize>) {
-        self.fill(slots.start, slots.map(|_| OutputsOf::new()).collect(), true);
+        let replica = &self.core.stages[self.stage].replicas[0];
+        self.fill(slots.start, slots.map(|_| OutputsOf::new()).collect(), true, replica);
     }
 
-    fn fill(self: &Arc<Self>, first: usize, outputs: Vec<OutputsOf<P>>, is_reached: bool) {
+    fn fill(self: &Arc<Self>, first: usize, outputs: Vec<OutputsOf<P>>, is_reached: bool, replica: &Replica<P>) {
         let stage = &self.core.stages[self.stage];
         let count = outputs.len();
         let mut results = self.results.lock();
@@ -126,7 +132,7 @@ impl<P: Payload> Group<P> {
         results.is_reached |= is_reached;
         self.in_progress.done.fetch_add(count, Ordering::Relaxed);
         let is_over = results.missing == 0;
-        let is_late = self.in_progress.positions.is_some() && self.is_late(stage, &mut results, is_over);
+        let is_late = self.in_progress.positions.is_some() && self.is_late(replica, &mut results, is_over);
         let whole = if is_over || is_late { results.whole.take() } else { None };
         let Some(whole) = whole else {
             let counted = usize::from(std::mem::take(&mut results.is_ahead));
@@ -168,7 +174,27 @@ impl<P: Payload> Group<P> {
     }
 
     /// Whether the items of a chunk take so long that the outputs of those that are done are not to wait for the others.
-    fn is_late(&self, stage: &Stage<P>, results: &mut GroupResults<P>, is_over: bool) -> bool {
+    fn is_late(&self, replica: &Replica<P>, results: &mut GroupResults<P>, is_over: bool) -> bool {
+        let stage = &self.core.stages[self.stage];
+        let took = match replica.worker.as_ref().and_then(|worker| worker.busy()) {
+            // While the machine is busy, a process also waits.
+            Some(busy) => {
+                let before = Duration::from_nanos(replica.busy_before.load(Ordering::Relaxed));
+                if is_over {
+                    replica.busy_before.store(u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                }
+                busy.saturating_sub(before)
+            }
+            None => self.wall_time(stage, results, is_over),
+        };
+        if is_over {
+            stage.note_item_time(took, results.outputs.len());
+        }
+        took > LONG_TIME
+    }
+
+    /// How long the items have been in progress.
+    fn wall_time(&self, stage: &Stage<P>, results: &mut GroupResults<P>, is_over: bool) -> Duration {
         let now = Instant::now();
         let since = *results.since.get_or_insert_with(|| {
             // The worker was at another chunk before.
@@ -176,9 +202,8 @@ impl<P: Payload> Group<P> {
         });
         if is_over {
             *stage.chunk_done_at.lock() = Some(now);
-            stage.note_item_time(now - since, results.outputs.len());
         }
-        now - since > LONG_TIME
+        now - since
     }
 
     fn leave(&self, is_over: bool) {

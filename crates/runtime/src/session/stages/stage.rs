@@ -47,7 +47,7 @@ pub(crate) struct Stage<P: Payload> {
     pub(crate) started: Mutex<ByNumber<Arc<InProgress>>>,
     /// One of them has finished.
     pub(crate) has_finished: Condvar,
-    /// When a chunk was done last, in workers.
+    /// When a chunk was done last, where several items are in progress at the same time.
     pub(crate) chunk_done_at: Mutex<Option<Instant>>,
 }
 
@@ -141,6 +141,8 @@ pub(crate) struct Replica<P: Payload> {
     pub(crate) must_forget: AtomicBool,
     /// Items that were begun in another process and are not done.
     pub(crate) under_way: AtomicUsize,
+    /// For how many nanoseconds its process had been busy when it was done with a chunk last.
+    pub(crate) busy_before: AtomicU64,
     pub(crate) recorders: Option<Recorders>,
     pub(crate) node_lock: Option<Box<dyn NodeLock>>,
     /// What others ask of the thread of the nodes, if they have one.

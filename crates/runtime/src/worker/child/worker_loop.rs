@@ -20,7 +20,7 @@ use crate::worker::protocol::frame::{Head, Kind, Wishes};
 use crate::worker::protocol::message::Message;
 use crate::worker::protocol::parts::Parts;
 use crate::worker::protocol::poll::SHORT_WAIT;
-use crate::worker::protocol::status_page::Page;
+use crate::worker::protocol::status_page::{Page, monotonic};
 use crate::worker::protocol::timings::Steps;
 use crate::worker::usage::usage;
 use crate::worker::{Arrived, pack, unpack};
@@ -158,7 +158,7 @@ impl<P: Payload> WorkerLoop<P> {
     /// Work until the parent requests the end.
     pub(crate) fn work(&mut self) -> io::Result<()> {
         let mut are_waits_short = false;
-        let mut replied_at = Instant::now();
+        let mut replied_at = monotonic();
         let (mut has_results, mut are_timed) = (false, false);
         while !self.out.requests.is_closing() {
             if let Some(interruption) = self.out.requests.interruption() {
@@ -173,9 +173,10 @@ impl<P: Payload> WorkerLoop<P> {
                 None => self.out.link.next_read()?,
                 next => next,
             };
-            if next.is_some() && replied_at.elapsed() >= LONGEST_DELAY {
+            let now = monotonic();
+            if next.is_some() && now - replied_at >= LONGEST_DELAY {
                 self.out.flush()?;
-                replied_at = Instant::now();
+                replied_at = now;
                 (has_results, are_timed) = (false, false);
             } else if next.is_some() && has_results && !are_timed {
                 self.out.late_results.note_waiting();
@@ -183,14 +184,16 @@ impl<P: Payload> WorkerLoop<P> {
             }
             if next.is_none() {
                 let out = &self.out;
-                let begun = Instant::now();
+                let begun = now;
+                self.page.note_waiting();
                 // What looks for work takes time from coroutines that are at work.
                 let is_worth_looking = are_waits_short && !self.in_flight.has_any();
                 next = P::wait(|| out.await_work(is_worth_looking))?;
-                replied_at = Instant::now();
+                replied_at = monotonic();
                 (has_results, are_timed) = (false, false);
                 are_waits_short = replied_at - begun < SHORT_WAIT;
             }
+            self.page.note_busy(if replied_at > now { replied_at } else { now });
             let next = next.and_then(|received| self.unpack(received));
             if let Some(received) = next {
                 let is_suspect = received.head.number < self.careful_below;

@@ -338,6 +338,11 @@ impl<P: Payload> WorkerHandle for Remote<P> {
         Some((job, node.min(self.spec.node_ids.len() - 1)))
     }
 
+    fn busy(&self) -> Option<Duration> {
+        let connection = self.lock().connection.clone().filter(|_| !self.spec.is_concurrent())?;
+        Some(connection.page.busy())
+    }
+
     fn dump_stacks(&self) {
         if let Some(process) = self.process_id() {
             process::signal_stack_dump(process);

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::locks::{Mutex, MutexGuard};
@@ -48,6 +48,8 @@ pub(crate) struct Link {
     outgoing: Mutex<Outgoing>,
     /// Held while writing, so that frames stay in order.
     writing: Mutex<Outgoing>,
+    /// A thread could not write because another one did.
+    is_flush_due: AtomicBool,
     incoming: Mutex<Incoming>,
     sent: AtomicU64,
     received: AtomicU64,
@@ -67,6 +69,7 @@ impl Link {
             memory: Memory::default(),
             outgoing: Mutex::default(),
             writing: Mutex::default(),
+            is_flush_due: AtomicBool::new(false),
             incoming: Mutex::new(Incoming::new()),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -122,14 +125,30 @@ impl Link {
 
     /// Write what waits. May wait for the other side to read.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        self.flush_with(self.writing.lock(), SendFlags::NOSIGNAL).map(drop)
+        loop {
+            self.flush_with(self.writing.lock(), SendFlags::NOSIGNAL)?;
+            if !self.is_flush_due.swap(false, Ordering::SeqCst) {
+                return Ok(());
+            }
+        }
     }
 
-    /// Write what can be written without waiting; whether that was all.
+    /// Write what can be written without waiting; whether that was all. What another thread is writing counts as written.
     pub(crate) fn flush_some(&self) -> io::Result<bool> {
-        // Another thread that writes may be about to leave.
-        let Some(writing) = self.writing.try_lock() else { return Ok(false) };
-        self.flush_with(writing, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+        loop {
+            let writing = self.writing.try_lock().or_else(|| {
+                // A thread that writes checks for this when it has let others write.
+                self.is_flush_due.store(true, Ordering::SeqCst);
+                self.writing.try_lock()
+            });
+            let Some(writing) = writing else { return Ok(true) };
+            if !self.flush_with(writing, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)? {
+                return Ok(false);
+            }
+            if !self.is_flush_due.swap(false, Ordering::SeqCst) {
+                return Ok(true);
+            }
+        }
     }
 
     /// The next frame that is there; `None` if there is none yet, an error when no more comes.

@@ -32,6 +32,9 @@ pub(crate) struct Position {
     latest: AtomicU64,
     /// The highest number of an item that was begun, where several are in work.
     begun: AtomicU64,
+    /// For how many nanoseconds the worker was busy before it last took something in hand, and when that was; 0 while it waits.
+    busy_ns: AtomicU64,
+    busy_since_ns: AtomicU64,
 }
 
 impl Page {
@@ -77,6 +80,32 @@ impl Position {
         self.begun.load(Ordering::Acquire)
     }
 
+    /// The worker takes something in hand at this time, which the clock of [`monotonic`] shows.
+    pub(crate) fn note_busy(&self, now: Duration) {
+        let now = u64::try_from(now.as_nanos()).unwrap_or(0);
+        self.note_idle(now);
+        self.busy_since_ns.store(now, Ordering::Release);
+    }
+
+    /// The worker waits from now on.
+    pub(crate) fn note_waiting(&self) {
+        self.note_idle(u64::try_from(monotonic().as_nanos()).unwrap_or(0));
+    }
+
+    fn note_idle(&self, now_ns: u64) {
+        let since = self.busy_since_ns.swap(0, Ordering::AcqRel);
+        if since > 0 {
+            self.busy_ns.fetch_add(now_ns.saturating_sub(since), Ordering::AcqRel);
+        }
+    }
+
+    /// For how long the worker has been busy in all.
+    pub(crate) fn busy(&self) -> Duration {
+        let (before, since) = (self.busy_ns.load(Ordering::Acquire), self.busy_since_ns.load(Ordering::Acquire));
+        let current = if since > 0 { monotonic().saturating_sub(Duration::from_nanos(since)) } else { Duration::ZERO };
+        Duration::from_nanos(before) + current
+    }
+
     /// Work on the message has ended.
     pub(crate) fn put_down(&self) {
         self.in_hand.store(0, Ordering::Release);
@@ -112,7 +141,7 @@ impl Position {
 }
 
 /// The time of a clock that both processes read.
-fn monotonic() -> Duration {
+pub(crate) fn monotonic() -> Duration {
     let now = rustix::time::clock_gettime(ClockId::Monotonic);
     Duration::try_from(now).unwrap_or_default()
 }

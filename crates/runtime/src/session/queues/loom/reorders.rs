@@ -172,11 +172,11 @@ fn one_who_waits_for_room_for_an_item_is_woken_by_an_envelope_that_is_done() {
     check(|| {
         // There is room for several only when nothing runs.
         let reorder = Arc::new(Reorder::new(true, 2, 4).in_steps_of(2));
-        assert!(reorder.begin_at_once() && reorder.begin_items_at_once(1) == 1);
+        assert!(reorder.begin_at_once() && reorder.begin_items_at_once(1));
         let working = Arc::clone(&reorder);
         let done = thread::spawn(move || working.complete(0, completion(0)));
 
-        assert!(reorder.begin_item());
+        assert!(reorder.begin_items(1));
 
         done.join().unwrap();
     });
