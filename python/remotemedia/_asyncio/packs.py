@@ -36,8 +36,8 @@ class Client(Protocol):
 class Packs:
     """The packs of one coroutine function.
 
-    A task takes one item after the other, and the next task begins when it suspends. Each item is in a context of
-    its own: a task whose item has set a variable takes no other one.
+    A task takes one item after the other, and the next task begins when it suspends. Each item is in a
+    context of its own: a task whose item has set a variable takes no other one.
 
     Args:
         bridge: The loop.

@@ -176,7 +176,9 @@ pub fn start_pack_singly<P: Payload>(
     let end_early = Mutex::new(node.start_all(starts));
     Box::new(move |places| {
         let end_early: Vec<_> = end_early.lock()[places].iter_mut().filter_map(Option::take).collect();
-        end_early.into_iter().for_each(|end_early| end_early());
+        for end_early in end_early {
+            end_early();
+        }
     })
 }
 

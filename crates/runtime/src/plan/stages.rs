@@ -351,7 +351,9 @@ mod tests {
         assert_eq!(width(json!({"queue_size": 1000})), ITEMS_IN_FLIGHT);
         assert_eq!(width(json!({"queue_size": 3})), 6);
         assert_eq!(width(json!({"queue_size": 3, "when_full": "drop_oldest"})), 2);
-        assert_eq!(width(json!({"concurrency": 5})), 5);
+        assert_eq!(width(json!({"concurrency": 5})), 20);
+        assert_eq!(width(json!({"concurrency": 5, "queue_size": 1})), 5);
+        assert_eq!(width(json!({"concurrency": 5, "when_full": "drop_oldest"})), 5);
         assert_eq!(width(json!({"batch": 8, "replicas": 2})), 16);
     }
 }

@@ -174,7 +174,7 @@ impl<P: Payload> WorkerLoop<P> {
                 next => next,
             };
             let now = monotonic();
-            if next.is_some() && now - replied_at >= LONGEST_DELAY {
+            if next.is_some() && now.saturating_sub(replied_at) >= LONGEST_DELAY {
                 self.out.flush()?;
                 replied_at = now;
                 (has_results, are_timed) = (false, false);
@@ -191,9 +191,9 @@ impl<P: Payload> WorkerLoop<P> {
                 next = P::wait(|| out.await_work(is_worth_looking))?;
                 replied_at = monotonic();
                 (has_results, are_timed) = (false, false);
-                are_waits_short = replied_at - begun < SHORT_WAIT;
+                are_waits_short = replied_at.saturating_sub(begun) < SHORT_WAIT;
             }
-            self.page.note_busy(if replied_at > now { replied_at } else { now });
+            self.page.note_busy(now.max(replied_at));
             let next = next.and_then(|received| self.unpack(received));
             if let Some(received) = next {
                 let is_suspect = received.head.number < self.careful_below;

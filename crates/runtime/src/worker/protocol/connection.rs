@@ -137,7 +137,7 @@ impl Link {
     pub(crate) fn flush_some(&self) -> io::Result<bool> {
         loop {
             let writing = self.writing.try_lock().or_else(|| {
-                // A thread that writes checks for this when it has let others write.
+                // A thread that writes looks for this after it has given the lock back: either it sees this, or the lock is free here.
                 self.is_flush_due.store(true, Ordering::SeqCst);
                 self.writing.try_lock()
             });
