@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import marshal
 import sys
+from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER
-from importlib.machinery import ModuleSpec
 
 TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ link is resolved.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 
@@ -79,8 +78,9 @@ def _read_manifest(path: str) -> str:
 
 
 def _import_file(path: str) -> ModuleType:
-    import importlib.util
-    from importlib.machinery import SourceFileLoader
+    # Those of `importlib.util`, whose import takes milliseconds.
+    from _frozen_importlib import module_from_spec
+    from _frozen_importlib_external import SourceFileLoader, spec_from_file_location
 
     _require_file(path)
     path = os.path.abspath(path)
@@ -96,10 +96,10 @@ def _import_file(path: str) -> ModuleType:
         )
     _put_first_on_path(os.path.dirname(real_path))
     loader = SourceFileLoader(name, path) if real_path.endswith(".py") else None
-    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    spec = spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise TargetError(f"'{path}' is not a Python file; {_FORMS}")
-    module = importlib.util.module_from_spec(spec)
+    module = module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -110,6 +110,8 @@ def _import_file(path: str) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
+    import importlib
+
     _put_first_on_path(os.getcwd())
     try:
         return importlib.import_module(name)

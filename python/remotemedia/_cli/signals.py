@@ -1,14 +1,15 @@
-"""Signals and standard streams of a command while it runs."""
+"""Signals and standard streams of a command while it runs.
+
+Every command waits for the imports of this module. So it has none of `contextlib` and `threading`, and none
+of `signal`, which adds only enums to the module of the interpreter: each takes milliseconds.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import _signal  # type: ignore[import-not-found]
 import io
 import os
-import select
-import signal
 import sys
-import threading
 
 from remotemedia._cli.errors import Terminated
 
@@ -18,27 +19,41 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 
-def enter() -> contextlib.ExitStack:
-    """Set up signals and streams for a command; closing the returned stack restores them.
+class Entered:
+    """The signals and streams of a command, until it is closed."""
+
+    def __init__(self) -> None:
+        """Set them up."""
+        self._streams = (sys.stdout, sys.stderr)
+        self._stderr = _patient(sys.stderr)
+        sys.stdout = sys.stderr = self._stderr
+        self._has_handler = _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL
+        if self._has_handler:
+            try:
+                _signal.signal(_signal.SIGTERM, _terminate)
+            except ValueError:  # Only the main thread may.
+                self._has_handler = False
+
+    def close(self) -> None:
+        """Restore what was there before."""
+        if self._has_handler:
+            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+        sys.stdout, sys.stderr = self._streams
+        self._stderr.flush()
+
+
+def enter() -> Entered:
+    """Set up signals and streams for a command; closing the returned object restores them.
 
     SIGTERM raises `Terminated`, so that nodes are cleaned up, unless the program handles it already. The
     output of user code goes to stderr, because stdout is reserved for outputs.
     """
-    stack = contextlib.ExitStack()
     _open_closed_streams()
-    stderr = _patient(sys.stderr)
-    stack.callback(stderr.flush)
-    stack.enter_context(contextlib.redirect_stderr(stderr))
-    stack.enter_context(contextlib.redirect_stdout(stderr))
-    is_main = threading.current_thread() is threading.main_thread()
-    if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminate)
-        stack.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL)
-    return stack
+    return Entered()
 
 
 def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - Python calls it so.
-    raise Terminated(128 + signal.SIGTERM)
+    raise Terminated(128 + _signal.SIGTERM)
 
 
 def _open_closed_streams() -> None:
@@ -79,6 +94,8 @@ class _PatientFile(io.FileIO):
 
     def write(self, data: Any) -> int:
         """Write some of `data`, and return how much."""
+        import select
+
         while (written := super().write(data)) is None:
             select.select([], [self], [])
         return written

@@ -5,7 +5,6 @@ Only this module distinguishes coroutines, generators and plain functions.
 
 from __future__ import annotations
 
-import functools
 import sys
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
 
@@ -193,6 +192,12 @@ def misfit(node: object) -> str | None:
     return None
 
 
+def _is_partial(value: object) -> bool:
+    # Its module takes milliseconds to import, and without it there are none.
+    functools = sys.modules.get("functools")
+    return functools is not None and isinstance(value, functools.partial)
+
+
 def function_of(process: Any) -> Any:
     """Return the function of a callable: a method, a `functools.partial`, an object with `__call__`.
 
@@ -203,7 +208,7 @@ def function_of(process: Any) -> Any:
             return process
         if type(process) is MethodType:
             process = process.__func__
-        elif isinstance(process, functools.partial):
+        elif _is_partial(process):
             process = process.func
         else:
             process = getattr(type(process), "__call__", None)  # noqa: B004 - Its code is inspected.
