@@ -148,6 +148,7 @@ fn hand_on<P: Payload>(core: &Core<P>, stage: &Stage<P>, completion: Completion<
     let input = header.input;
     let positions = header.positions.as_mut().map(std::mem::take);
     let mut router = Router::new(core, stage, header);
+    router.expect(outputs.len());
     let Some(positions) = positions else {
         for chunk in outputs {
             add(core, stage, (input, None), &mut router, chunk);
@@ -155,26 +156,32 @@ fn hand_on<P: Payload>(core: &Core<P>, stage: &Stage<P>, completion: Completion<
         return router.finish(&visited_exits);
     };
     let mut positions = positions.into_iter();
+    let failed_position = || core.in_flight.failed_position(input).unwrap_or(u32::MAX);
+    let mut failed = failed_position();
     for chunk in outputs {
-        if let OutputChunk::Late(mut late) = chunk {
-            loop {
-                if !late.is_there() {
-                    // What is done does not wait for the others.
-                    router.send_whole_items();
-                }
-                let Some((position, chunks)) = late.next() else { break };
-                for chunk in chunks {
-                    add(core, stage, (input, Some(position)), &mut router, chunk);
-                }
+        let OutputChunk::Late(mut late) = chunk else {
+            let position = positions.next();
+            if position.is_none_or(|position| position < failed) {
+                add(core, stage, (input, position), &mut router, chunk);
             }
-        } else {
-            add(core, stage, (input, positions.next()), &mut router, chunk);
+            continue;
+        };
+        loop {
+            if !late.is_there() {
+                // What is done does not wait for the others.
+                router.send_whole_items();
+            }
+            let Some((position, chunks)) = late.next() else { break };
+            failed = failed_position();
+            for chunk in chunks.into_iter().filter(|_| position < failed) {
+                add(core, stage, (input, Some(position)), &mut router, chunk);
+            }
         }
     }
     router.finish(&visited_exits);
 }
 
-/// Add outputs of an input, or of the item at a position of a chunk, unless it has failed or comes behind one that has.
+/// Add outputs of an input, or of the item at a position of a chunk.
 fn add<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
@@ -182,16 +189,15 @@ fn add<P: Payload>(
     router: &mut Router<'_, P>,
     chunk: OutputChunk<P>,
 ) {
-    match (chunk, item) {
-        (OutputChunk::Output(exit, output), (input, Some(position))) => {
-            if is_needed(core, input, position) {
+    match chunk {
+        OutputChunk::Output(exit, output) => {
+            if let (_, Some(position)) = item {
                 router.note_position(position);
-                router.add(exit, output);
             }
+            router.add(exit, output);
         }
-        (OutputChunk::Output(exit, output), _) => router.add(exit, output),
-        (OutputChunk::Stream(stream), item) => draw(core, stage, item, router, stream),
-        (OutputChunk::Late(_), _) => unreachable!("a chunk has no chunks in it"),
+        OutputChunk::Stream(stream) => draw(core, stage, item, router, stream),
+        OutputChunk::Late(_) => unreachable!("a chunk has no chunks in it"),
     }
 }
 

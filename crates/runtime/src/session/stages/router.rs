@@ -24,6 +24,16 @@ impl<'a, P: Payload> Router<'a, P> {
         Self { core, stage, header, pending, positions: Vec::new(), has_sent: vec![false; stage.links.len()] }
     }
 
+    /// So many outputs are about to be added.
+    pub(crate) fn expect(&mut self, outputs: usize) {
+        if let [pending] = &mut self.pending[..] {
+            pending.reserve(outputs);
+            if self.header.positions.is_some() {
+                self.positions.reserve(outputs);
+            }
+        }
+    }
+
     /// The last output comes of the item at this position of the chunk.
     pub(crate) fn note_position(&mut self, position: u32) {
         self.positions.push(position);
