@@ -12,35 +12,17 @@ use std::time::Instant;
 use crate::locks::{Condvar, Mutex, MutexGuard};
 use rustix::event::EventfdFlags;
 
-use crate::node::{Done, Outputs, PackDone, StepObserver, Stream};
+use crate::node::{Outputs, StepObserver, Stream};
 use crate::payload::Payload;
 use crate::worker::parent::connection::{Connection, Job, Written};
 use crate::worker::parent::counters::Counters;
-use crate::worker::parent::jobs::{Jobs, Pending};
-use crate::worker::parent::output_channel::Channel;
+use crate::worker::parent::jobs::{Jobs, Pending, Reply};
 use crate::worker::parent::snapshots::Snapshots;
 use crate::worker::protocol::frame::{Head, Kind};
 use crate::worker::{ItemCodec, WorkerExit, WorkerSpec};
 
-/// Receives the results of a batch.
-pub(crate) type BatchDone<P> = Box<dyn FnOnce(Result<Vec<Option<P>>, <P as Payload>::Fault>) + Send>;
-
 /// A job, the index of its item if it is known, and the reply that receives the result.
 pub(crate) type Begun<P> = (Job<P>, Option<u64>, Reply<P>);
-
-/// What receives the result of a job.
-pub(crate) enum Reply<P: Payload> {
-    /// The first output, or the end, has not come.
-    Whole(Done<P>),
-    /// One output was not the last.
-    Stream(Arc<Channel<P>>),
-    /// The results of a batch so far.
-    Batch(Vec<Option<P>>, BatchDone<P>),
-    /// The thread that reads the results itself.
-    Direct,
-    /// Items that are done one after the other.
-    Pack(Arc<dyn PackDone<P>>),
-}
 
 /// Where the worker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,6 +309,22 @@ impl<P: Payload> State<P> {
             refused.extend(self.pending.remove(number + slot as u64, 1).map(|pending| (pending, fault)));
         }
         written.send(connection, number, false);
+    }
+}
+
+impl<P: Payload> Pending<P> {
+    pub(crate) fn fail(self, remote: &Remote<P>, fault: P::Fault) {
+        let Reply::Pack(done) = self.reply else { return self.reply.send(remote, Err(fault)) };
+        let faults = self.slots.clone().skip(1).map(|_| Err(P::duplicate_fault(&fault))).collect::<Vec<_>>();
+        done.done(self.slots.start, faults.into_iter().chain([Err(fault)]).collect());
+    }
+
+    /// The results are no longer wanted.
+    pub(crate) fn abandon(self, remote: &Remote<P>) {
+        match self.reply {
+            Reply::Pack(done) => done.done(self.slots.start, self.slots.map(|_| Ok(Outputs::None)).collect()),
+            reply => reply.abandon(remote),
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use crate::node::Outputs;
 use crate::payload::Payload;
-use crate::worker::parent::client::{Life, Reader, Remote, Reply, State};
+use crate::worker::parent::client::{Life, Reader, Remote, State};
 use crate::worker::parent::connection::{Connection, Job};
-use crate::worker::parent::jobs::Pending;
+use crate::worker::parent::jobs::{Pending, Reply};
 use crate::worker::protocol::connection::{Link, Received};
 use crate::worker::protocol::poll::{POLL_INTERVAL, SHORT_WAIT, await_readable};
 

@@ -5,10 +5,27 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::node::Outputs;
+use crate::node::{Done, PackDone};
 use crate::payload::Payload;
-use crate::worker::parent::client::{Remote, Reply};
 use crate::worker::parent::connection::Job;
+use crate::worker::parent::output_channel::Channel;
+
+/// Receives the results of a batch.
+pub(crate) type BatchDone<P> = Box<dyn FnOnce(Result<Vec<Option<P>>, <P as Payload>::Fault>) + Send>;
+
+/// What receives the result of a job.
+pub(crate) enum Reply<P: Payload> {
+    /// The first output, or the end, has not come.
+    Whole(Done<P>),
+    /// One output was not the last.
+    Stream(Arc<Channel<P>>),
+    /// The results of a batch so far.
+    Batch(Vec<Option<P>>, BatchDone<P>),
+    /// The thread that reads the results itself.
+    Direct,
+    /// Items that are done one after the other.
+    Pack(Arc<dyn PackDone<P>>),
+}
 
 /// A job of one number, or items of consecutive numbers that were begun together and are in the same state.
 pub(crate) struct Pending<P: Payload> {
@@ -47,20 +64,6 @@ impl<P: Payload> Pending<P> {
     /// How long it was neither here nor in a node.
     pub(crate) fn transport(&self) -> Option<Duration> {
         self.since.map(|since| since.elapsed().saturating_sub(self.inside))
-    }
-
-    pub(crate) fn fail(self, remote: &Remote<P>, fault: P::Fault) {
-        let Reply::Pack(done) = self.reply else { return self.reply.send(remote, Err(fault)) };
-        let faults = self.slots.clone().skip(1).map(|_| Err(P::duplicate_fault(&fault))).collect::<Vec<_>>();
-        done.done(self.slots.start, faults.into_iter().chain([Err(fault)]).collect());
-    }
-
-    /// The results are no longer wanted.
-    pub(crate) fn abandon(self, remote: &Remote<P>) {
-        match self.reply {
-            Reply::Pack(done) => done.done(self.slots.start, self.slots.map(|_| Ok(Outputs::None)).collect()),
-            reply => reply.abandon(remote),
-        }
     }
 
     /// These of its items, in the same state.

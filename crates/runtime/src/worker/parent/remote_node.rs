@@ -15,8 +15,9 @@ use crate::node::{
 };
 use crate::payload::Payload;
 use crate::phase::Phase;
-use crate::worker::parent::client::{Life, Remote, Reply, State};
+use crate::worker::parent::client::{Life, Remote, State};
 use crate::worker::parent::connection::Job;
+use crate::worker::parent::jobs::Reply;
 use crate::worker::parent::process::EXIT_TIMEOUT;
 use crate::worker::parent::{process, supervisor};
 use crate::worker::protocol::poll::POLL_INTERVAL;
