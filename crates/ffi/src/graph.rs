@@ -152,14 +152,31 @@ fn describe_workers(
             written: json_options(&written)?,
         });
     }
-    for replica in worker::remote_nodes_for(py, &stage.options, &placed, surroundings.with_metrics, surroundings.stop)?
-    {
+    let asked = (surroundings.with_metrics, passes_on(plan, stage, entries)?);
+    for replica in worker::remote_nodes_for(py, &stage.options, &placed, asked, surroundings.stop)? {
         for ((node, guard), &index) in replica.into_iter().zip(&guards).zip(&stage.nodes) {
             nodes[index].replicas.push(Guard::put_around(guard.as_ref(), py, node));
             nodes[index].locked_objects.push(None);
         }
     }
     Ok(())
+}
+
+/// Whether nothing but workers receives the outputs of a stage. What handles failures receives the items that failed.
+fn passes_on(plan: &Plan, stage: &Stage, entries: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let next = stage.nodes.last().map_or(0, |last| last + 1);
+    if !plan.is_chain() || next >= plan.nodes().len() {
+        return Ok(false);
+    }
+    let next = &plan.stages()[plan.stage_of(next)];
+    for &index in &next.nodes {
+        let node = &plan.nodes()[index];
+        let written = entries.get_item(node.position)?.getattr("options")?.cast_into::<PyDict>()?;
+        if node.options.has_policy() || callable_of(&written)?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(next.workers() > 0)
 }
 
 /// Whether an object is not the node but makes it, for each replica anew.

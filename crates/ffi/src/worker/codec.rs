@@ -16,7 +16,7 @@ use crate::convert::failure;
 use crate::convert::object::Object;
 use crate::worker::buffers;
 use crate::worker::buffers::{BufferTaker, LARGE, OwnBuffer, SharedBuffer};
-use crate::worker::{arrays, containers, plain};
+use crate::worker::{arrays, containers, kept, plain};
 
 static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static TENSOR_DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -116,7 +116,11 @@ impl ItemCodec<Object> for PythonCodec {
     fn pack(&self, item: &Object, message: &mut Message<'_>) -> PyResult<()> {
         attach(|py| {
             let item = item.0.bind(py);
-            if plain::write(item, message) || containers::write(item, message) || arrays::write(item, message)? {
+            if plain::write(item, message)
+                || kept::write(item, message)
+                || containers::write(item, message)
+                || arrays::write(item, message)?
+            {
                 return Ok(());
             }
             let taker = Bound::new(py, BufferTaker::default())?;
@@ -141,6 +145,10 @@ impl ItemCodec<Object> for PythonCodec {
             let item = unpickle(py, message, 0).map_err(|error| refused(py, error))?;
             Ok(Object(item.unbind()))
         })
+    }
+
+    fn keep(&self, message: Arrived) -> Result<Object, Arrived> {
+        attach(|py| kept::keep(py, message).map(Object))
     }
 
     fn unpack_own(&self, message: Arrived) -> PyResult<Object> {

@@ -5,6 +5,7 @@ mod buffers;
 mod codec;
 mod containers;
 mod host;
+mod kept;
 mod plain;
 mod setup;
 
@@ -47,12 +48,12 @@ impl<'py> Placed<'py> {
 
 /// The parent's side of the workers of a stage: for each worker a node for each of those that run in it.
 ///
-/// The nodes are pickled here, so that what cannot be sent is refused before anything starts.
+/// If the stage `passes_on` its outputs, only another worker receives them. The nodes are pickled here, so that what cannot be sent is refused before anything starts.
 pub(crate) fn remote_nodes_for(
     py: Python<'_>,
     stage: &Options,
     nodes: &[Placed<'_>],
-    with_metrics: bool,
+    (with_metrics, passes_on): (bool, bool),
     cancel: &CancelFlag,
 ) -> PyResult<Vec<Vec<Box<dyn Node<Object>>>>> {
     let mut command: Vec<OsString> = py.import("remotemedia._workers.process")?.call_method0("command")?.extract()?;
@@ -75,6 +76,7 @@ pub(crate) fn remote_nodes_for(
             cancel: cancel.clone(),
             timeout: copy.timeout,
             with_metrics,
+            passes_on,
         };
         workers.push(remote_nodes(spec, Arc::clone(&codec)).map_err(pyo3::exceptions::PyOSError::new_err)?);
     }

@@ -34,6 +34,12 @@ pub trait ItemCodec<P: Payload>: Send + Sync + 'static {
     /// The item that a message holds. Its buffers may be read in place for as long as their views live.
     fn unpack(&self, message: Arrived) -> Result<P, P::Fault>;
 
+    /// An item that stands for a message without being unpacked, and of which [`ItemCodec::pack`] makes the same message for another worker.
+    /// Returns the message if it may mean something else there.
+    fn keep(&self, message: Arrived) -> Result<P, Arrived> {
+        Err(message)
+    }
+
     /// The same for a state or whatever else a node keeps: it may change it.
     fn unpack_own(&self, message: Arrived) -> Result<P, P::Fault> {
         self.unpack(message)
@@ -163,6 +169,8 @@ pub struct WorkerSpec<P: Payload> {
     pub timeout: Option<Duration>,
     /// Collect metrics of single steps.
     pub with_metrics: bool,
+    /// Nothing but another worker receives the outputs, so they need not be unpacked.
+    pub passes_on: bool,
 }
 
 impl<P: Payload> WorkerSpec<P> {

@@ -322,6 +322,7 @@ fn spec(node_ids: Vec<String>, options: &Options) -> WorkerSpec<Thing> {
         cancel: CancelFlag::default(),
         timeout: options.timeout,
         with_metrics: true,
+        passes_on: false,
     }
 }
 

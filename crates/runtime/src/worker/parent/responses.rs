@@ -95,7 +95,9 @@ impl<P: Payload> Remote<P> {
     }
 
     fn unpack(&self, message: Arrived) -> Result<P, P::Fault> {
-        unpack(&*self.codec, message)
+        let may_keep = self.spec.passes_on && message.missing.is_none();
+        let kept = if may_keep { self.codec.keep(message) } else { Err(message) };
+        kept.or_else(|message| unpack(&*self.codec, message))
     }
 
     fn take_in_one(&self, received: Received) -> Option<ReplyEvent<P>> {
@@ -163,7 +165,7 @@ impl<P: Payload> Remote<P> {
     }
 
     fn take_in_of_batch(&self, head: Head, message: Arrived) -> Option<ReplyEvent<P>> {
-        let unpacked = unpack(&*self.codec, message);
+        let unpacked = self.unpack(message);
         let fault = {
             let mut state = self.lock();
             match (state.pending.get_single(head.number).map(|pending| &mut pending.reply), unpacked) {
