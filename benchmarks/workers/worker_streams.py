@@ -99,8 +99,8 @@ def _micros_of_tasks() -> float:
 def arrays_in_a_row(effort: Effort) -> Samples:
     """Arrays of 1 MB to a worker, others to the next one, and others back, against as many copies."""
     nodes = [with_options(Filled(131_072), placement="process") for _ in range(2)]
-    arrays = [np.zeros(131_072) for _ in range(200)]
-    targets = [np.empty_like(array) for array in arrays[:4]]
+    arrays = [np.ones(131_072)] * 200
+    targets = [np.empty_like(arrays[0]) for _ in range(4)]
 
     def copies() -> float:
         started = perf_counter()
