@@ -257,6 +257,22 @@ def test_a_coroutine_is_at_as_many_items_as_its_concurrency_says(concurrency, re
     assert most == concurrency or rest > 1
 
 
+class ManyAtOnce(AtOnce):
+    """The same as an async generator."""
+
+    async def process(self, item):
+        yield await super().process(item)
+
+
+@pytest.mark.parametrize(("node", "options"), [(AtOnce(1), {"retries": 1}), (ManyAtOnce(1), {})])
+def test_so_it_is_where_each_item_has_a_task_of_its_own(node, options):
+    with in_workers(node, concurrency=4, **options).open() as session:
+        outputs = list(session.map(range(MANY)))
+
+    assert [item for item, _ in outputs] == [*range(MANY)]
+    assert max(count for _, count in outputs) == 4
+
+
 @pytest.mark.parametrize("concurrency", [1, 16])
 def test_no_item_sees_the_variables_of_another(concurrency):
     with in_workers(Remembers(), concurrency=concurrency).open() as session:
