@@ -9,6 +9,7 @@ from itertools import pairwise
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from benchmarks.harness.cores import busy_cores
 from benchmarks.harness.measuring import Benchmark, alternate
 from benchmarks.harness.timing import micros_of_each, millis_to_read
 from remotemedia import Node, Pipeline
@@ -22,6 +23,7 @@ __all__ = ["BENCHMARKS"]
 
 ITEMS = list(range(100_000))
 CALLS = 2_000
+BUSY_CALLS = 200
 BATCH = 32
 
 
@@ -98,17 +100,23 @@ def mapped(stages: int) -> Callable[[Effort], Samples]:
     return take
 
 
-def called(effort: Effort) -> Samples:
+def called(effort: Effort, calls: int = CALLS) -> Samples:
     """One item through a stage and back (median)."""
     by_hand = HandWritten([Add()])
     with _placed([Add()]).open() as session:
         samples = alternate(
-            lambda: statistics.median(micros_of_each(session.call, range(CALLS))),
-            lambda: statistics.median(micros_of_each(by_hand.call, range(CALLS))),
+            lambda: statistics.median(micros_of_each(session.call, range(calls))),
+            lambda: statistics.median(micros_of_each(by_hand.call, range(calls))),
             effort.rounds(30),
         )
     by_hand.close()
     return samples
+
+
+def called_while_busy(effort: Effort) -> Samples:
+    """The same while all cores are busy."""
+    with busy_cores():
+        return called(effort, BUSY_CALLS)
 
 
 def batched(effort: Effort) -> Samples:
@@ -142,6 +150,7 @@ BENCHMARKS = [
     _row("thread-map", "session.map through a thread, an item", "threads over SimpleQueue", 2.5, mapped(1)),
     _row("thread-map-3", "the same through three threads", "threads over SimpleQueue", 2.5, mapped(3)),
     _row("thread-call", "session.call through a thread (median)", "a pair of SimpleQueue", 1.5, called),
+    _row("thread-call-busy", "the same, all cores busy", "a pair of SimpleQueue", None, called_while_busy),
     Benchmark(
         "batch-map",
         "session.map, batch=32, an item",

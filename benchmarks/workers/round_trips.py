@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.harness.cores import busy_cores, one_core
 from benchmarks.harness.measuring import Benchmark, alternate
 from benchmarks.harness.timing import micros_of_each
-from benchmarks.workers.cores import one_core
 from remotemedia import Pipeline, with_options
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["BENCHMARKS"]
 
 ROUND_TRIPS = 500
+BUSY_TRIPS = 200
 ITEMS = 100_000
 PIPED_ITEMS = 10_000
 SMALL_ARRAY = np.ones(8_192)
@@ -123,6 +124,20 @@ def round_trip_tail(effort: Effort) -> Samples:
     return _to_pipe(AddOne(), 1, _tail, effort)
 
 
+def round_trip_while_busy(effort: Effort) -> Samples:
+    """A small int there and back while all cores are busy, median."""
+    with (
+        busy_cores(),
+        Pipeline([with_options(AddOne(), placement="process")]).open() as session,
+        _pipe(AddOne()) as call,
+    ):
+        return alternate(
+            lambda: statistics.median(_trips(session.call, 1, BUSY_TRIPS)),
+            lambda: statistics.median(_trips(call, 1, BUSY_TRIPS)),
+            effort.rounds(30),
+        )
+
+
 def array_there(effort: Effort) -> Samples:
     """64 kB there, a small reply back."""
     return _to_pipe(First(), SMALL_ARRAY, statistics.median, effort)
@@ -210,6 +225,13 @@ BENCHMARKS = [
         round_trip,
     ),
     _row("round-trip-p99", "the same (99th percentile)", "multiprocessing.Pipe", 1, round_trip_tail),
+    _row(
+        "round-trip-busy",
+        "an int there and back, all cores busy (median)",
+        "multiprocessing.Pipe",
+        None,
+        round_trip_while_busy,
+    ),
     _row(
         "worker-map",
         "session.map of 100,000 ints, an item",

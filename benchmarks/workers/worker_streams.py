@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.harness.cores import one_core
 from benchmarks.harness.measuring import Benchmark, alternate
-from benchmarks.workers.cores import one_core
 from benchmarks.workers.worker_nodes import AddOne, AddOneLater, Filled, Labels
 from remotemedia import Pipeline, with_options
 
