@@ -19,7 +19,6 @@ from remotemedia import Pipeline, with_options
 from remotemedia.exceptions import NodeError, WorkerError
 
 TIRELESS = {"max_restarts": 1000, "restart_window": 0.001}
-VARIABLE = contextvars.ContextVar("VARIABLE")
 MANY = 300
 """So many items before those that matter, so that these go in packs."""
 
@@ -111,10 +110,14 @@ class AtOnce:
 class Remembers:
     """Returns each item with a variable of the items before it, and sets it at every seventh."""
 
+    def initialize(self):
+        # It cannot be sent.
+        self.variable = contextvars.ContextVar("variable")
+
     async def process(self, item):
-        before = VARIABLE.get(None)
+        before = self.variable.get(None)
         if item % 7 == 0:
-            VARIABLE.set(item)
+            self.variable.set(item)
         await asyncio.sleep(0)
         return item, before
 
