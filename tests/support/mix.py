@@ -11,15 +11,14 @@ import asyncio
 import contextlib
 import faulthandler
 import logging
-import os
 import random
-import signal
 import sys
 import threading
 import time
 import traceback
 
-from leftovers import children, has_begun, is_running, nothing_remains
+from leftovers import nothing_remains
+from worker_killer import PAUSE_SECS, Killer
 
 from remotemedia import Batch, Pipeline
 from remotemedia.exceptions import SessionClosedError, SessionInterruptedError, WorkerError
@@ -28,7 +27,6 @@ from remotemedia.exceptions import SessionClosedError, SessionInterruptedError, 
 TIRELESS = {"placement": "process", "max_restarts": 1000, "restart_window": 0.05}
 ALLOWED = (SessionInterruptedError, SessionClosedError, WorkerError)
 STREAM_LENGTH = 40
-PAUSE_SECS = 0.03
 SEPARATE = 0.3
 """The chance that a node is in no group."""
 
@@ -356,21 +354,6 @@ class TaskActor(Actor):
         for item, output in zip(items, outputs, strict=True):
             if not isinstance(output, ALLOWED):
                 self.check([item], [output], steps, is_whole=True)
-
-
-class Killer:
-    """Kills workers at random times."""
-
-    def __init__(self, seed, until, trouble):
-        self.chance, self.until, self.trouble, self.done = random.Random(seed), until, trouble, 0
-
-    def run(self):
-        while time.monotonic() < self.until and not self.trouble.texts:
-            time.sleep(self.chance.random() * PAUSE_SECS)
-            if victims := [child for child in children() if is_running(child) and has_begun(child)]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.chance.choice(victims), signal.SIGKILL)
-                    self.done += 1
 
 
 def mix(until, seed, trouble):

@@ -3,6 +3,7 @@
 //! Work waits on a stack, not in recursion, so that a pipeline of any length and generators of any depth need no more of
 //! the thread's stack. Where branches meet again, a [`Gate`] collects their items until all other work of the input is done.
 
+mod abandoning;
 mod chunks;
 mod continuing;
 mod flushing;
@@ -194,24 +195,6 @@ impl<P: Payload> Machine<P> {
         self.exits.iter().enumerate().filter(|(_, edge)| is_visited(edge)).map(|(exit, _)| exit).collect()
     }
 
-    /// Notify the nodes that their current items are no longer wanted.
-    pub(crate) fn interrupt(&mut self) -> Vec<(usize, Phase, P::Fault)> {
-        let mut failed = self.abandon();
-        for (index, node) in self.nodes.iter_mut().enumerate() {
-            if let Err(fault) = node.interrupt() {
-                failed.push((index, Phase::Process, fault));
-            }
-        }
-        failed
-    }
-
-    /// What the nodes hold of the items so far must not come out with later ones. Returns what failed.
-    pub(crate) fn forget_items(&mut self) -> Vec<(usize, Phase, P::Fault)> {
-        let streaming =
-            self.nodes.iter_mut().enumerate().filter_map(|(index, node)| Some((index, node.as_streaming()?)));
-        streaming.filter_map(|(index, node)| Some((index, Phase::Process, node.forget_items().err()?))).collect()
-    }
-
     /// Whether single steps are observed or recorded.
     pub(crate) fn is_watched(&self) -> bool {
         self.recorders.is_some() || self.observer.is_some()
@@ -237,30 +220,6 @@ impl<P: Payload> Machine<P> {
         }
         self.deliver(self.routes[node].clone(), item, sink)?;
         self.drain(sink)
-    }
-
-    /// Whether a node is in the middle of something that [`Machine::abandon`] would end.
-    pub(crate) fn has_generators(&self) -> bool {
-        self.source.is_some() || self.stack.iter().any(|work| matches!(work, Work::Outputs { .. }))
-    }
-
-    /// Forget all work in progress: generators are closed, the innermost first, and collected items dropped. Returns what failed.
-    pub(crate) fn abandon(&mut self) -> Vec<(usize, Phase, P::Fault)> {
-        let mut failed = Vec::new();
-        while let Some(work) = self.stack.pop() {
-            if let Work::Outputs { node, phase, mut stream, .. } = work
-                && let Err(fault) = stream.close()
-            {
-                failed.push((node, phase, fault));
-            }
-        }
-        if let Some(mut source) = self.source.take()
-            && let Err(fault) = source.close()
-        {
-            failed.push((0, Phase::Process, fault));
-        }
-        self.gates.iter_mut().for_each(Gate::forget);
-        failed
     }
 
     /// Work off the stack, then open one gate after the other, until nothing is left of this input.
