@@ -16,7 +16,7 @@ use crate::convert::failure;
 use crate::convert::object::Object;
 use crate::worker::buffers;
 use crate::worker::buffers::{BufferTaker, LARGE, OwnBuffer, SharedBuffer};
-use crate::worker::{arrays, containers, kept, plain};
+use crate::worker::{arrays, kept, plain};
 
 static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static TENSOR_DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -116,15 +116,11 @@ impl ItemCodec<Object> for PythonCodec {
     fn pack(&self, item: &Object, message: &mut Message<'_>) -> PyResult<()> {
         attach(|py| {
             let item = item.0.bind(py);
-            if plain::write(item, message)
-                || kept::write(item, message)
-                || containers::write(item, message)
-                || arrays::write(item, message)?
-            {
+            if plain::write(item, message) || kept::write(item, message) || arrays::write(item, message)? {
                 return Ok(());
             }
             let taker = Bound::new(py, BufferTaker::default())?;
-            // A pickle begins with an opcode that does not mark plain values, containers or arrays.
+            // A pickle begins with an opcode that does not mark plain values or arrays.
             message.write(self.pickle(item, &taker)?.as_bytes());
             buffers::add(py, &taker.get().take(), message);
             Ok(())
@@ -134,9 +130,6 @@ impl ItemCodec<Object> for PythonCodec {
     fn unpack(&self, message: Arrived) -> PyResult<Object> {
         attach(|py| {
             if let Some(item) = plain::read(py, &message) {
-                return Ok(Object(item));
-            }
-            if let Some(item) = containers::read(py, &message) {
                 return Ok(Object(item?.unbind()));
             }
             if let Some(array) = arrays::read(py, &message)? {
@@ -154,9 +147,6 @@ impl ItemCodec<Object> for PythonCodec {
     fn unpack_own(&self, message: Arrived) -> PyResult<Object> {
         attach(|py| {
             if let Some(item) = plain::read(py, &message) {
-                return Ok(Object(item));
-            }
-            if let Some(item) = containers::read(py, &message) {
                 return Ok(Object(item?.unbind()));
             }
             if let Some(array) = arrays::read(py, &message)? {

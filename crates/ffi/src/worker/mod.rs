@@ -3,7 +3,6 @@
 mod arrays;
 mod buffers;
 mod codec;
-mod containers;
 mod host;
 mod kept;
 mod plain;

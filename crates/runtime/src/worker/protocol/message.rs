@@ -40,6 +40,17 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// The number of bytes in the body.
+    #[allow(clippy::len_without_is_empty, reason = "it is asked for to go back there")]
+    pub fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Take back what was added to the body since it had so many bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.body.truncate(len);
+    }
+
     /// Add a large buffer, which the other side can read in place. It is copied now, unless it lies in shared memory already.
     pub fn add_buffer(&mut self, bytes: &[u8]) {
         let lent = if bytes.is_empty() { None } else { self.memory.lend(bytes) };
