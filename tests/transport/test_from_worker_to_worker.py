@@ -6,12 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from worker_nodes import in_workers
 
 from remotemedia import Pipeline, with_options
-
-
-def in_workers(*nodes):
-    return Pipeline([with_options(node, placement="process") for node in nodes])
 
 
 class Same:

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from worker_nodes import in_workers
 
-from remotemedia import Pipeline, execute_pipeline_with_input
+from remotemedia import execute_pipeline_with_input
 from remotemedia.exceptions import NodeError, WorkerError
 
 
@@ -99,13 +100,6 @@ class Dies:
                 Path(self.path).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return item
-
-
-def in_workers(*nodes, **options):
-    pipeline = Pipeline("p")
-    for node in nodes:
-        pipeline.add_node(node, placement="process", **options)
-    return pipeline
 
 
 @pytest.mark.parametrize("options", [{}, {"replicas": 2}])

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from worker_nodes import metrics_of
+from worker_nodes import in_workers, metrics_of
 
-from remotemedia import Pipeline, with_options
 from remotemedia.exceptions import NodeError, WorkerError
 
 TIRELESS = {"max_restarts": 1000, "restart_window": 0.001}
@@ -160,10 +159,6 @@ def outputs_of(item):
     if what == "large":
         return np.full(20_000, index)
     return index
-
-
-def in_workers(*nodes, **options):
-    return Pipeline([with_options(node, placement="process", **options) for node in nodes])
 
 
 @pytest.mark.parametrize("at", [MANY, MANY + 1, MANY + 23, MANY + 62, MANY + 63, MANY + 64])

@@ -36,13 +36,14 @@ pub use failure_counts::FailureCounts;
 pub use limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE, LONGEST_RETRY_DELAY, LONGEST_SECS, STACK_BYTES};
 pub use manifest::{Connection, Manifest, ManifestNode};
 pub use node::bulk::{Bulk, BulkEnd, BulkMember, BulkOutcome, Calls, Compilable, InProgress, Pending};
+pub use node::concurrent::{Concurrent, Done, EndEarly, EndPack, PackDone, Start, start_pack_singly};
 pub use node::endpoints::{Fed, Feed, Items, Sink};
 pub use node::fused::{Fused, FusedOutcome, Fusible};
 pub use node::native::{ValueFault, create_native_node, native_node_types};
 pub use node::policy::{DeadLetter, Policy, PolicyNode, longest_call};
 pub use node::{
-    Batched, Concurrent, Done, EndEarly, EndPack, Hindrance, Node, NodeInfo, NodeLock, Observer, Outputs, PackDone,
-    RemoteStage, Snapshot, Source, Start, StepObserver, Stream, Streaming, WorkerHandle, start_pack_singly,
+    Batched, Hindrance, Node, NodeInfo, NodeLock, Observer, Outputs, RemoteStage, Snapshot, Source, StepObserver,
+    Stream, Streaming, WorkerHandle,
 };
 pub use options::{
     Batch, Notation, OPTION_NAMES, OnError, OptionProblem, Options, Placement, Refusal, WORKER_OPTIONS, WhenFull,

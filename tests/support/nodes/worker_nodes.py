@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from remotemedia import Node, Pipeline
+from remotemedia import Node, Pipeline, with_options
 
 
 class Echo(Node):
@@ -165,6 +165,11 @@ def log_error():
 def in_worker(node, **options):
     """Return a pipeline of one node in a worker."""
     return Pipeline("p").add_node(node, id="node", placement="process", **options)
+
+
+def in_workers(*nodes, **options):
+    """Return a pipeline of nodes that each have a worker."""
+    return Pipeline([with_options(node, placement="process", **options) for node in nodes])
 
 
 def metrics_of(session):

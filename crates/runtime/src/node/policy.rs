@@ -10,11 +10,9 @@ use crate::failure_counts::FailureCounts;
 use crate::limits::LONGEST_RETRY_DELAY;
 use crate::node;
 use crate::node::bulk::{BulkMember, Compilable};
+use crate::node::concurrent::{self, Concurrent, Done, EndEarly, Start};
 use crate::node::fused::Fusible;
-use crate::node::{
-    Batched, Concurrent, Done, EndEarly, Node, NodeInfo, Outputs, RemoteStage, Snapshot, Source, Start, Stream,
-    Streaming,
-};
+use crate::node::{Batched, Node, NodeInfo, Outputs, RemoteStage, Snapshot, Source, Stream, Streaming};
 use crate::options::{OnError, Options};
 use crate::payload::Payload;
 use crate::phase::Phase;
@@ -282,7 +280,7 @@ impl<P: Payload> Concurrent<P> for PolicyNode<P> {
         // Another thread reports the end.
         let context = self.context_of_failures(P::current_context);
         let done = self.guard_done(&item, item_index, context, done);
-        node::start(&mut *self.node, item, item_index, done)
+        concurrent::start(&mut *self.node, item, item_index, done)
     }
 
     fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
@@ -292,7 +290,7 @@ impl<P: Payload> Concurrent<P> for PolicyNode<P> {
             Start { item_index, context, item, done }
         };
         let starts = P::hold(|| starts.into_iter().map(guard).collect());
-        node::start_all(&mut *self.node, starts)
+        concurrent::start_all(&mut *self.node, starts)
     }
 }
 

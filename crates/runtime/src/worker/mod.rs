@@ -99,8 +99,13 @@ pub struct Arrived {
 }
 
 impl Arrived {
+    /// A message without buffers.
+    fn of(body: View) -> Self {
+        Self { body, buffers: Vec::new(), missing: None }
+    }
+
     fn missing(bytes: usize) -> Self {
-        Self { body: View::from(&[][..]), buffers: Vec::new(), missing: Some(bytes) }
+        Self { missing: Some(bytes), ..Self::of(View::from(&[][..])) }
     }
 }
 

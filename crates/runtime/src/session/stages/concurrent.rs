@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-use crate::node::{Node, Outputs, PackDone, Start, start_all, start_pack};
+use crate::node::concurrent::{PackDone, Start, start_all, start_pack};
+use crate::node::{Node, Outputs};
 use crate::numbering;
 use crate::payload::Payload;
 use crate::session::queues::inbox::{Envelope, Popped};
@@ -282,21 +283,17 @@ impl<P: Payload> Starts<P> {
             let context = context.unwrap_or_default();
             let done = PackOf { group: Arc::clone(&group), first, started, replica_index };
             let index = |slot| numbering::item_index(group.in_progress.number_of(slot));
-            match (items.pop(), items.is_empty()) {
-                (Some(item), true) => {
-                    let done = Box::new(move |result| done.done(0, vec![result]));
-                    singles.push(Start { item_index: index(first), context, item, done });
-                    groups.push(group);
-                }
-                (last, _) => {
-                    start_singles(node, &mut singles, &mut groups);
-                    items.extend(last);
-                    let places = 0..items.len();
-                    let items = (first..).map(index).zip(items).collect();
-                    let done: Arc<dyn PackDone<P>> = Arc::new(done);
-                    let end_pack = start_pack(node, &context, items, &done);
-                    group.in_progress.end_early.lock().push(Box::new(move || end_pack(places)));
-                }
+            if items.len() > 1 {
+                start_singles(node, &mut singles, &mut groups);
+                let places = 0..items.len();
+                let items = (first..).map(index).zip(items).collect();
+                let done: Arc<dyn PackDone<P>> = Arc::new(done);
+                let end_pack = start_pack(node, &context, items, &done);
+                group.in_progress.end_early.lock().push(Box::new(move || end_pack(places)));
+            } else if let Some(item) = items.pop() {
+                let done = Box::new(move |result| done.done(0, vec![result]));
+                singles.push(Start { item_index: index(first), context, item, done });
+                groups.push(group);
             }
         }
         start_singles(node, &mut singles, &mut groups);

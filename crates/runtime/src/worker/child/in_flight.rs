@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::execution::machine::Machine;
 use crate::locks::Mutex;
-use crate::node::{EndPack, Node, Outputs, PackDone, start_pack};
+use crate::node::concurrent::{EndPack, PackDone, start_pack};
+use crate::node::{Node, Outputs};
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::worker::child::control::ControlRequests;

@@ -1,8 +1,10 @@
 //! The nodes of a worker at work: items come in, outputs go out.
 
+mod packs;
+mod states;
+
 use std::collections::HashSet;
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,48 +17,17 @@ use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::worker::child::in_flight::InFlight;
 use crate::worker::child::replies::{Out, ReplySink};
+use crate::worker::child::worker_loop::packs::Pack;
 use crate::worker::protocol::connection::Received;
 use crate::worker::protocol::frame::{Head, Kind, Wishes};
-use crate::worker::protocol::message::Message;
-use crate::worker::protocol::parts::Parts;
 use crate::worker::protocol::poll::SHORT_WAIT;
 use crate::worker::protocol::status_page::{Page, monotonic};
 use crate::worker::protocol::timings::Steps;
 use crate::worker::usage::usage;
-use crate::worker::{Arrived, pack, unpack};
+use crate::worker::{Arrived, unpack};
 
 /// Results that have waited for this time are sent even if more items are there.
 const LONGEST_DELAY: Duration = Duration::from_micros(200);
-
-/// Items that arrived together.
-struct Pack {
-    /// The numbers of those that are left.
-    numbers: Range<u64>,
-    parts: Parts,
-    /// There is no memory for so many bytes, and so for none of these items.
-    missing: Option<usize>,
-}
-
-impl Pack {
-    fn of(received: Received) -> Self {
-        let Received { head, message, .. } = received;
-        let numbers = head.number..head.number + head.extra;
-        Self { numbers, parts: Parts::of(message.body), missing: message.missing }
-    }
-}
-
-impl Iterator for Pack {
-    type Item = Received;
-
-    fn next(&mut self) -> Option<Received> {
-        let head = Head::new(Kind::Item, self.numbers.next()?);
-        let message = match (self.missing, self.parts.next()) {
-            (None, Some(Some(body))) => Arrived { body, buffers: Vec::new(), missing: None },
-            (missing, _) => Arrived::missing(missing.unwrap_or(0)),
-        };
-        Some(Received { head, message, files: Vec::new() })
-    }
-}
 
 /// The node that failed, in which part of its life, and with what.
 type Failed<P> = (usize, Phase, <P as Payload>::Fault);
@@ -208,60 +179,6 @@ impl<P: Payload> WorkerLoop<P> {
             }
         }
         Ok(())
-    }
-
-    /// The next of the items that arrived together.
-    fn next_of_pack(&mut self) -> Option<Received> {
-        let next = self.pack.as_mut()?.next();
-        if next.is_none() {
-            self.pack = None;
-        }
-        next
-    }
-
-    /// What has arrived, or the first of several items.
-    fn unpack(&mut self, received: Received) -> Option<Received> {
-        if received.head.kind != Kind::Pack {
-            return Some(received);
-        }
-        let pack = Pack::of(received);
-        if self.is_concurrent {
-            self.begin_pack(pack);
-            return None;
-        }
-        self.pack = Some(pack);
-        self.next_of_pack()
-    }
-
-    /// Begin with the items that arrived together.
-    fn begin_pack(&mut self, pack: Pack) {
-        let mut items = Vec::new();
-        for Received { head: Head { number, .. }, message, .. } in pack {
-            self.page.take_in_hand(number, self.is_timed);
-            if self.out.requests.is_stale(number) {
-                continue;
-            }
-            if self.out.requests.is_dropped(number) {
-                self.skipped.insert(number);
-                continue;
-            }
-            match unpack(&*self.out.codec, message) {
-                Ok(item) => items.push((number, item)),
-                Err(fault) => self.out.fault(number, 0, Phase::Process, &fault),
-            }
-        }
-        self.page.put_down();
-        self.begin(items);
-    }
-
-    /// Begin with items that are in progress at the same time.
-    fn begin(&mut self, items: Vec<(u64, P)>) {
-        let replies = (&self.out, self.steps.as_ref());
-        self.in_flight.begin(&mut self.machine, replies, items);
-        if self.is_one_by_one {
-            // Nothing else is in hand meanwhile.
-            self.in_flight.await_all(&mut self.machine, replies);
-        }
     }
 
     fn take(&mut self, received: Received) {
@@ -424,53 +341,6 @@ impl<P: Payload> WorkerLoop<P> {
         let control = &self.out.control;
         control.post(Head::new(Kind::Interrupt, interruption), control.message());
         control.flush().ok();
-    }
-
-    /// From time to time, the states of the nodes. They are written before the result, because a node whose `snapshot` fails fails the item, and
-    /// sent after it: a state without the result would count the item twice.
-    fn pack_states<'a>(&mut self, out: &'a Out<P>, phase: Phase) -> (Vec<(usize, Message<'a>)>, Option<Failed<P>>) {
-        let mut states = Vec::new();
-        self.done_since += 1;
-        if self.snapshot_every.is_none_or(|every| self.done_since < every) {
-            return (states, None);
-        }
-        self.done_since = 0;
-        for (index, node) in self.machine.nodes.iter_mut().enumerate() {
-            let Some(node) = node.as_snapshot() else { continue };
-            let state = node.snapshot();
-            out.came_back(state.as_ref().err());
-            match state.and_then(|state| pack(&*out.codec, &state, out.link.message())) {
-                Ok(message) => states.push((index, message)),
-                Err(fault) => return (Vec::new(), Some((index, phase, fault))),
-            }
-        }
-        (states, None)
-    }
-
-    fn post_states(&self, number: u64, states: Vec<(usize, Message<'_>)>) {
-        let count = states.len();
-        for (slot, (index, message)) in states.into_iter().enumerate() {
-            let node = u16::try_from(index).unwrap_or(u16::MAX);
-            self.out.link.post(Head { node, has_more: slot + 1 < count, ..Head::new(Kind::State, number) }, message);
-        }
-    }
-
-    /// Put the state of a node back. A node that lost its state must not continue, so a failure ends the worker.
-    fn restore(&mut self, node: usize, message: Arrived) {
-        let codec = &self.out.codec;
-        let state = match message.missing {
-            None => codec.unpack_own(message),
-            Some(bytes) => Err(codec.no_memory(bytes)),
-        };
-        let restored = state.and_then(|state| match self.machine.nodes[node].as_snapshot() {
-            Some(node) => node.restore(state),
-            None => Ok(()),
-        });
-        self.out.came_back(restored.as_ref().err());
-        if let Err(fault) = restored {
-            self.out.fault(0, node, Phase::Initialize, &fault);
-            self.has_failed_restore = true;
-        }
     }
 
     /// Clean the nodes up, unless one of them could not be restored.

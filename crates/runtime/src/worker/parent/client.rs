@@ -187,7 +187,7 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    /// The results of the jobs of these numbers are no longer wanted: their replies end, and the worker is asked to leave them.
+    /// The results of the jobs of these numbers are not needed any more: their replies end, and the worker is asked to leave them.
     pub(crate) fn drop_jobs(&self, mut numbers: Range<u64>) {
         let mut dropped = Vec::new();
         let connection = {
@@ -319,7 +319,7 @@ impl<P: Payload> Pending<P> {
         done.done(self.slots.start, faults.into_iter().chain([Err(fault)]).collect());
     }
 
-    /// The results are no longer wanted.
+    /// The results are not needed any more.
     pub(crate) fn abandon(self, remote: &Remote<P>) {
         match self.reply {
             Reply::Pack(done) => done.done(self.slots.start, self.slots.map(|_| Ok(Outputs::None)).collect()),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::node::{Done, PackDone};
+use crate::node::concurrent::{Done, PackDone};
 use crate::payload::Payload;
 use crate::worker::parent::connection::Job;
 use crate::worker::parent::output_channel::Channel;

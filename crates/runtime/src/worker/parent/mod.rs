@@ -4,7 +4,6 @@ pub(crate) mod client;
 pub(crate) mod connection;
 pub(crate) mod counters;
 pub(crate) mod direct_call;
-pub(crate) mod held_output;
 pub(crate) mod jobs;
 pub(crate) mod monitor;
 pub(crate) mod output_channel;

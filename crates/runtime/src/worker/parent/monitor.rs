@@ -1,5 +1,8 @@
 //! What a supervisor does for one process: it reads what it says, watches the clock, and notices its end.
 
+mod clock;
+pub(crate) mod held_output;
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,16 +14,13 @@ use crate::execution::progress::Reading;
 use crate::payload::Payload;
 use crate::worker::parent::client::{Life, Reader, Remote};
 use crate::worker::parent::connection::Connection;
-use crate::worker::parent::held_output::HeldBack;
+use crate::worker::parent::monitor::held_output::HeldBack;
 use crate::worker::parent::process::Process;
 use crate::worker::parent::responses::ReplyEvent;
 use crate::worker::protocol::connection::Received;
 use crate::worker::protocol::frame::{Head, Kind};
 use crate::worker::protocol::poll::timespec;
 use crate::worker::{ExitCause, StdStream};
-
-/// How long a worker may take to start with an item, besides the item's own time: the machine may be busy.
-const START_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How many results are unpacked before other threads have their turn.
 const AT_ONCE: usize = 64;
@@ -202,23 +202,6 @@ impl<P: Payload> Monitor<'_, P> {
         }
     }
 
-    /// The time until the next deadline, if there is one.
-    fn poll_timeout(&self) -> Option<Duration> {
-        let state = self.remote.lock();
-        let mut deadline = state.end_by;
-        let mut at = |then: Instant| deadline = Some(deadline.map_or(then, |deadline| deadline.min(then)));
-        if !self.is_ready {
-            at(self.started + self.remote.spec.options.initialize_timeout);
-        }
-        if let Some(timeout) = self.remote.spec.timeout
-            && !state.pending.is_empty()
-        {
-            let at_work_for = self.connection.page.item_age().unwrap_or(Duration::ZERO);
-            at(Instant::now() + timeout.saturating_sub(at_work_for).max(Duration::from_millis(1)));
-        }
-        deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
-    }
-
     /// Returns `false` at the end of the socket: a worker that cannot receive requests must be replaced.
     fn read_control(&mut self) -> bool {
         loop {
@@ -324,29 +307,6 @@ impl<P: Payload> Monitor<'_, P> {
         }
         if is_due {
             self.kill(ExitCause::Abandoned);
-        }
-    }
-
-    fn watch_the_clock(&mut self) {
-        if !self.is_ready && self.started.elapsed() >= self.remote.spec.options.initialize_timeout {
-            self.kill(ExitCause::TimedOut(self.remote.spec.options.initialize_timeout));
-        }
-        if let Some(timeout) = self.remote.spec.timeout
-            && self.connection.page.item_age().is_some_and(|age| age >= timeout)
-        {
-            self.kill(ExitCause::TimedOut(timeout));
-        }
-        self.watch_for_silence();
-    }
-
-    /// A worker that has items but neither takes one nor sends a result is stopped, or its coroutines block each other.
-    fn watch_for_silence(&mut self) {
-        let Some(timeout) = self.remote.spec.timeout else { return };
-        let has_items = self.remote.lock().pending.values().next().is_some_and(|pending| pending.is_sent);
-        if !has_items || self.connection.page.reading().is_some() {
-            self.quiet_since = Instant::now();
-        } else if self.quiet_since.elapsed() >= timeout + START_TIMEOUT {
-            self.kill(ExitCause::TimedOut(timeout));
         }
     }
 

@@ -9,10 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::execution::metrics::WorkerMetrics;
 use crate::limits::CLOSE_TIMEOUT;
-use crate::node::{
-    Batched, Concurrent, Done, EndEarly, EndPack, Node, NodeInfo, Outputs, PackDone, RemoteStage, Start, StepObserver,
-    WorkerHandle,
-};
+use crate::node::concurrent::{Concurrent, Done, EndEarly, EndPack, PackDone, Start};
+use crate::node::{Batched, Node, NodeInfo, Outputs, RemoteStage, StepObserver, WorkerHandle};
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::worker::parent::client::{Life, Remote, State};

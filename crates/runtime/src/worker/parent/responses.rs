@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::execution::metrics::Step;
-use crate::node::{Outputs, PackDone};
+use crate::node::Outputs;
+use crate::node::concurrent::PackDone;
 use crate::payload::Payload;
 use crate::worker::parent::client::{Remote, State};
 use crate::worker::parent::jobs::{Pending, Reply};
@@ -54,7 +55,7 @@ impl<P: Payload> Remote<P> {
         let missing = message.missing;
         let mut parts = Parts::of(message.body);
         let mut next = || match missing {
-            None => parts.next().flatten().map(|body| Arrived { body, buffers: Vec::new(), missing: None }),
+            None => parts.next().flatten().map(Arrived::of),
             Some(bytes) => Some(Arrived::missing(bytes)),
         };
         let mut numbers = head.number..head.number + head.extra;
