@@ -59,6 +59,19 @@ class WaitsOften:
         return item
 
 
+class Marks:
+    """Creates a file for one item."""
+
+    def __init__(self, item, path):
+        self.item = item
+        self.path = str(path)
+
+    def process(self, item):
+        if item == self.item:
+            Path(self.path).touch()
+        return item
+
+
 class Pauses:
     """Takes long for some items."""
 
@@ -146,6 +159,19 @@ def test_outputs_that_were_sent_in_time_do_not_wait_for_a_later_item_either(tmp_
                 (tmp_path / str(output + 1)).touch()
 
     assert outputs == [*range(210)]
+
+
+def test_outputs_reach_the_next_worker_before_a_later_item_is_done_although_nobody_waits_for_them(tmp_path):
+    waits = Waits(300, tmp_path / "go")
+
+    with in_workers(waits, Marks(299, tmp_path / "marked")).open() as session:
+        stream = session.map(range(400))
+        outputs = [next(stream) for _ in range(200)]
+        wait_for(tmp_path / "marked")
+        (tmp_path / "go").touch()
+        outputs.extend(stream)
+
+    assert outputs == [*range(400)]
 
 
 @pytest.mark.parametrize("behind", [0, 1])

@@ -177,13 +177,13 @@ impl<P: Payload> Group<P> {
     fn is_late(&self, replica: &Replica<P>, results: &mut GroupResults<P>, is_over: bool) -> bool {
         let stage = &self.core.stages[self.stage];
         let took = match replica.worker.as_ref().and_then(|worker| worker.busy()) {
-            // While the machine is busy, a process also waits.
+            // A worker that does one item after the other sends a part only then.
+            Some(_) if !is_over => return true,
+            // Not the time here: while the machine is busy, a process also waits for a core.
             Some(busy) => {
-                let before = Duration::from_nanos(replica.busy_before.load(Ordering::Relaxed));
-                if is_over {
-                    replica.busy_before.store(u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-                }
-                busy.saturating_sub(before)
+                let busy = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
+                let before = replica.busy_before.swap(busy, Ordering::Relaxed);
+                Duration::from_nanos(busy.saturating_sub(before))
             }
             None => self.wall_time(stage, results, is_over),
         };

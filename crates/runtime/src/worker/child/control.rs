@@ -227,8 +227,7 @@ pub(crate) fn watch_parent(control: &OwnedFd, parent: Option<Pid>, link: &Link, 
             // A node has closed it. The parent notices and handles that, if it lives.
             std::thread::sleep(POLL_INTERVAL);
         }
-        if fds[1].revents().contains(PollFlags::IN) {
-            late_results.clear();
+        if fds[1].revents().contains(PollFlags::IN) && late_results.are_due() {
             // If the parent does not read, they wait for the thread of the nodes.
             link.flush_some().ok();
         }

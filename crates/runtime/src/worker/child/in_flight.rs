@@ -15,7 +15,7 @@ use crate::worker::child::control::ControlRequests;
 use crate::worker::child::replies::{Out, send_all_but_last};
 use crate::worker::protocol::frame::{Head, Kind};
 use crate::worker::protocol::poll::POLL_INTERVAL;
-use crate::worker::protocol::status_page::Page;
+use crate::worker::protocol::status_page::{Page, monotonic};
 use crate::worker::protocol::timings::Steps;
 
 /// Items in flight at the same time.
@@ -106,9 +106,10 @@ impl<P: Payload> InFlight<P> {
 
     /// Wait until no item is in flight, or the parent interrupts or closes the worker.
     pub(crate) fn await_all(&mut self, machine: &mut Machine<P>, (out, steps): (&Arc<Out<P>>, Option<&Arc<Steps>>)) {
-        let Out { link, requests, .. } = &**out;
+        let Out { link, requests, late_results, .. } = &**out;
         while self.has_any() && !requests.is_closing() {
             P::wait(|| {
+                late_results.note_written();
                 link.flush().ok();
                 requests.wait_for_wake(POLL_INTERVAL);
             });
@@ -199,8 +200,13 @@ impl<P: Payload> PackDone<P> for Replies<P> {
         if self.in_flight.is_one_by_one {
             self.in_flight.page.put_down();
         }
-        self.in_flight.count.fetch_sub(count, Ordering::AcqRel);
-        // The thread of the nodes writes them.
-        self.out.requests.wake();
+        let left = self.in_flight.count.fetch_sub(count, Ordering::AcqRel) - count;
+        if self.in_flight.is_one_by_one && left > 0 {
+            // They go together, unless they are late.
+            self.out.late_results.note_result(monotonic());
+        } else {
+            // The thread of the nodes writes them.
+            self.out.requests.wake();
+        }
     }
 }

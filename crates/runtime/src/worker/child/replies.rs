@@ -31,11 +31,13 @@ pub(crate) struct Out<P: Payload> {
 impl<P: Payload> Out<P> {
     /// Write what waits.
     pub(crate) fn flush(&self) -> io::Result<()> {
+        self.late_results.note_written();
         P::wait(|| self.link.flush())
     }
 
     /// Write what waits, and wait for the next frame, or for a wake.
     pub(crate) fn await_work(&self, is_worth_looking: bool) -> io::Result<Option<Received>> {
+        self.late_results.note_written();
         self.link.flush()?;
         let goes_on = || is_worth_looking && !self.requests.is_pressing();
         if let Some(received) = self.link.next_soon(Instant::now(), goes_on)? {

@@ -130,7 +130,6 @@ impl<P: Payload> WorkerLoop<P> {
     pub(crate) fn work(&mut self) -> io::Result<()> {
         let mut are_waits_short = false;
         let mut replied_at = monotonic();
-        let (mut has_results, mut are_timed) = (false, false);
         while !self.out.requests.is_closing() {
             if let Some(interruption) = self.out.requests.interruption() {
                 self.leave_off(interruption);
@@ -140,18 +139,14 @@ impl<P: Payload> WorkerLoop<P> {
             if self.in_flight.has_any() {
                 self.begin(Vec::new());
             }
-            let mut next = match self.next_of_pack() {
-                None => self.out.link.next_read()?,
-                next => next,
-            };
+            let of_pack = self.next_of_pack();
+            let is_in_pack = of_pack.is_some();
+            let mut next = if is_in_pack { of_pack } else { self.out.link.next_read()? };
             let now = monotonic();
-            if next.is_some() && now.saturating_sub(replied_at) >= LONGEST_DELAY {
+            // The results of a pack go together, unless they are late.
+            if next.is_some() && !is_in_pack && now.saturating_sub(replied_at) >= LONGEST_DELAY {
                 self.out.flush()?;
                 replied_at = now;
-                (has_results, are_timed) = (false, false);
-            } else if next.is_some() && has_results && !are_timed {
-                self.out.late_results.note_waiting();
-                are_timed = true;
             }
             if next.is_none() {
                 let out = &self.out;
@@ -161,7 +156,6 @@ impl<P: Payload> WorkerLoop<P> {
                 let is_worth_looking = are_waits_short && !self.in_flight.has_any();
                 next = P::wait(|| out.await_work(is_worth_looking))?;
                 replied_at = monotonic();
-                (has_results, are_timed) = (false, false);
                 are_waits_short = replied_at.saturating_sub(begun) < SHORT_WAIT;
             }
             self.page.note_busy(now.max(replied_at));
@@ -169,7 +163,7 @@ impl<P: Payload> WorkerLoop<P> {
             if let Some(received) = next {
                 let is_suspect = received.head.number < self.careful_below;
                 self.take(received);
-                has_results = true;
+                self.out.late_results.note_result(now.max(replied_at));
                 if is_suspect {
                     self.out.flush()?;
                 }

@@ -46,7 +46,7 @@ impl<P: Payload> Remote<P> {
         if received.head.kind == Kind::Outputs {
             self.take_in_outputs(received, events);
         } else {
-            events.extend(self.take_in_one(received));
+            self.take_in_one(received).into_iter().for_each(|event| add(events, event));
         }
     }
 
@@ -63,13 +63,13 @@ impl<P: Payload> Remote<P> {
             let Some((done, slots)) = self.take_of_pack(numbers.clone()) else {
                 let Some(number) = numbers.next() else { return };
                 let head = Head::new(Kind::Output, number).last();
-                events.extend(self.take_in_last(head, next()));
+                self.take_in_last(head, next()).into_iter().for_each(|event| add(events, event));
                 continue;
             };
             numbers.start += slots.len() as u64;
             let output = |_| next().map_or(Ok(Outputs::None), |message| self.unpack(message).map(Outputs::One));
             let results = slots.clone().map(output).collect();
-            events.push(ReplyEvent::PackDone(done, slots.start, results));
+            add(events, ReplyEvent::PackDone(done, slots.start, results));
         }
     }
 
@@ -220,5 +220,21 @@ fn done_with<P: Payload>(reply: Reply<P>, slot: usize, result: Result<Outputs<P>
     match reply {
         Reply::Pack(done) => ReplyEvent::PackDone(done, slot, vec![result]),
         reply => ReplyEvent::Done(reply, result),
+    }
+}
+
+/// Add an event. Results of neighbouring items of a pack are delivered together.
+fn add<P: Payload>(events: &mut Vec<ReplyEvent<P>>, event: ReplyEvent<P>) {
+    if let ReplyEvent::PackDone(done, first, results) = event {
+        match events.last_mut() {
+            Some(ReplyEvent::PackDone(before, start, earlier))
+                if Arc::ptr_eq(before, &done) && *start + earlier.len() == first =>
+            {
+                earlier.extend(results);
+            }
+            _ => events.push(ReplyEvent::PackDone(done, first, results)),
+        }
+    } else {
+        events.push(event);
     }
 }
