@@ -69,6 +69,8 @@ async def run(
         failures = await clean_up(stage, failure, graph.name, task)
         if task is not None:
             _tasks.pop(task, None)
+        # If it is cancelled, it refers to this frame.
+        del task
     failure = combine(failure, failures)
     try:
         if failure is not None:

@@ -318,6 +318,8 @@ class Entrance:
                 raise
             failure = error
         finally:
+            # A cancelled task refers to this frame.
+            del task
             self._note_stream(call, is_inside=False)
             self.leave(call)
         try:

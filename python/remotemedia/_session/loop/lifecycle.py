@@ -109,7 +109,8 @@ class LoopLifecycle(AsyncSession):
         try:
             throw(failure)  # type: ignore[arg-type] # There is one.
         finally:
-            del failure
+            # A cancelled task refers to this frame.
+            del failure, task
 
     def metrics(self) -> dict[str, Any] | None:
         """Return the metrics so far; see `AsyncSession.metrics`."""

@@ -92,18 +92,16 @@ class ChunkTasks(Stream):
 
     async def _pass_all(self, chunk: Chunk, context: contextvars.Context) -> None:
         """Pass a chunk, and others for which the context is the right one, until the end of the stream."""
-        task = asyncio.current_task()
         work: Awaitable[None] | None = self._pass(chunk)
-        while work is not None and task is not None:
+        while work is not None:
             await work
             if not self.is_active:
                 return
-            idle = IdleTask(task, context)
-            self._idle.append(idle)
-            work = await self._next_work(idle)
+            work = await self._next_work(IdleTask(context))
 
     async def _next_work(self, idle: IdleTask) -> Awaitable[None] | None:
         """Wait for a chunk; return the work on it, or `None` at the end of the stream."""
+        self._idle.append(idle)
         try:
             chunk = await idle.chunk
         except BaseException as error:
@@ -114,6 +112,8 @@ class ChunkTasks(Stream):
             elif not idle.chunk.cancelled() and (given := idle.chunk.result()) is not None:
                 # The task was cancelled before it went on.
                 self._end_chunk(given)
+            # A cancelled task refers to this frame.
+            del idle
             raise
         if idle.has_begun:
             return idle.rest(None)

@@ -159,6 +159,8 @@ class ConcurrentStream(StagedStream):
         if chunk not in self._under_way:
             return
         self._under_way.remove(chunk)
+        # A cancelled task refers to its frames, and these to the chunk.
+        chunk.task = None
         chunk.entries.clear()
         order = self._order
         if not chunk.is_in_order and chunk.generation == self._generation:

@@ -27,15 +27,13 @@ class IdleTask:
 
     __slots__ = ("_begun", "_context", "chunk", "task", "variables")
 
-    def __init__(self, task: asyncio.Task[None], context: contextvars.Context) -> None:
-        """Wait.
-
-        Args:
-            task: The current task.
-            context: The context that it runs in.
-        """
+    def __init__(self, context: contextvars.Context) -> None:
+        """Let the current task wait, which runs in this context."""
         self.chunk: asyncio.Future[Chunk | None] = asyncio.get_running_loop().create_future()
-        self.task = task
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("no task runs")
+        self.task: asyncio.Task[Any] = task
         self.variables = contextvars.copy_context()
         self._context = context
         # Work that has suspended, and what it waits for.

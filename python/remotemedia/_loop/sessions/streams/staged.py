@@ -142,7 +142,8 @@ class StagedStream(ChunkTasks):
             # It was stopped, perhaps among results of the first stage that it was to await.
             discard(chunk.entries)
             chunk.entries.clear()
-        chunk.is_waiting, chunk.job = False, None
+        # A cancelled task refers to its frames, and these to the chunk.
+        chunk.is_waiting, chunk.job, chunk.task = False, None, None
         if chunk.call is not None:
             self._entrance.stop = None
             self._leave_first(chunk)
