@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,52 @@ class Same:
 
     def process(self, item):
         return item
+
+
+class Made:
+    """Returns a new array, with the number of its process in front."""
+
+    def process(self, item):
+        return np.full(50_000, [os.getpid()], dtype=np.int64)
+
+
+class IsShared:
+    """Returns whether the array lies in memory that the process which has made it maps, too."""
+
+    def process(self, item):
+        return segment_at(item.ctypes.data) in segments(item[0])
+
+
+class DiesOnceEvery:
+    """Is killed by every `count`-th item, but only once; else returns the array plus one."""
+
+    def __init__(self, count, deaths):
+        self.count, self.deaths = count, deaths
+
+    def process(self, item):
+        number = int(item[0])
+        died = Path(self.deaths, str(number))
+        if number % self.count == 0 and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item + 1
+
+
+def mappings(process):
+    """Return the address ranges and inodes of the shared memory of a process."""
+    for line in Path(f"/proc/{process}/maps").read_text(encoding="utf-8").splitlines():
+        if "memfd:remotemedia" in line:
+            addresses, _, _, _, inode = line.split()[:5]
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            yield range(start, end), inode
+
+
+def segments(process):
+    return {inode for _, inode in mappings(process)}
+
+
+def segment_at(address):
+    return next(inode for addresses, inode in mappings("self") if address in addresses)
 
 
 class Refuses:
@@ -84,3 +132,25 @@ def test_what_handles_failures_behind_a_worker_receives_the_items_themselves():
         assert list(session.map(items)) == []
 
     assert failed == items
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_worker_reads_an_array_where_the_one_before_it_has_written_it(replicas):
+    reads = with_options(IsShared(), placement="process", replicas=replicas)
+
+    with Pipeline([with_options(Made(), placement="process"), reads]).open() as session:
+        assert list(session.map(range(50))) == [True] * 50
+
+
+def test_memory_that_a_worker_used_when_it_died_is_used_again(tmp_path):
+    dies = with_options(DiesOnceEvery(40, tmp_path), placement="process", max_restarts=100)
+    counts = []
+
+    with Pipeline([with_options(Same(), placement="process"), dies]).open(queue_size=2) as session:
+        for number, output in enumerate(session.map(np.full(50_000, number) for number in range(320))):
+            assert (output == number + 1).all()
+            counts.append(len(segments("self")))
+
+    assert len(list(tmp_path.iterdir())) == 8
+    # Each death would leave a few of them in use.
+    assert counts[-1] < max(counts[:40]) + 12

@@ -27,9 +27,6 @@ pub(super) fn keep(py: Python<'_>, message: Arrived) -> Result<Py<PyAny>, Arrive
 pub(super) fn write(item: &Bound<'_, PyAny>, message: &mut Message<'_>) -> bool {
     let Ok(item) = item.cast_exact::<KeptItem>() else { return false };
     let KeptItem { body, buffers } = item.get();
-    message.write(body);
-    for buffer in buffers {
-        message.add_buffer(buffer);
-    }
+    message.pass_on(body, buffers);
     true
 }

@@ -20,7 +20,7 @@ pub use self::child::worker_host::{IsStill, LeaveFork, Notes, Opened, WorkerHost
 pub use self::parent::process::STACK_SIGNAL;
 pub use self::parent::remote_node::remote_nodes;
 pub use self::protocol::message::Message;
-pub use self::protocol::shared_memory::{OwnBytes, View};
+pub use self::protocol::view::{OwnBytes, View};
 use crate::cancel::CancelFlag;
 use crate::options::Options;
 use crate::payload::Payload;

@@ -350,6 +350,8 @@ impl<P: Payload> Monitor<'_, P> {
             state.reader = Reader::Nobody;
             state.connection.take()
         };
+        // Nothing is sent to it any more.
+        self.connection.link.reclaim_memory();
         self.remote.note_traffic(former.as_deref());
         let counters = &self.remote.counters;
         counters.forget_process();

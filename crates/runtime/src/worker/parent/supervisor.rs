@@ -132,6 +132,7 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, ExitCause> {
         remote.codec.log_restart(&remote.spec.node_ids, process.id(), former);
     }
     let connection = Arc::new(Connection { link: Link::new(data), control: Link::new(control), page });
+    connection.link.keep_files(spec.passes_on);
     let wishes = Wishes {
         with_metrics: remote.spec.with_metrics,
         is_timed: remote.spec.timeout.is_some(),

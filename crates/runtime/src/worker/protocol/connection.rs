@@ -21,8 +21,9 @@ use crate::worker::protocol::frame::{Head, Kind, Read};
 use crate::worker::protocol::message::{INLINE, Message};
 use crate::worker::protocol::poll::SHORT_WAIT;
 use crate::worker::protocol::read_buffer::{Come, Incoming};
-use crate::worker::protocol::segment::PassedFile;
-use crate::worker::protocol::shared_memory::{Memory, Place, View};
+use crate::worker::protocol::segment::{PassedFile, Slot};
+use crate::worker::protocol::shared_memory::{Memory, Place};
+use crate::worker::protocol::view::View;
 use crate::worker::protocol::write_queue::Outgoing;
 
 /// No frame needs more files at once.
@@ -76,9 +77,15 @@ impl Link {
         }
     }
 
-    /// Whether buffers that come from now on can be had as [`OwnBytes`](crate::worker::protocol::shared_memory::OwnBytes).
+    /// Whether buffers that come from now on can be passed on to other processes, or be had as
+    /// [`OwnBytes`](crate::worker::protocol::view::OwnBytes).
     pub(crate) fn keep_files(&self, keeps_files: bool) {
         self.memory.keep_files(keeps_files);
+    }
+
+    /// The other side has ended: what it used of the memory of other processes is given back.
+    pub(crate) fn reclaim_memory(&self) {
+        self.memory.reclaim();
     }
 
     /// Let a frame wait that brings files with it.
@@ -227,10 +234,10 @@ impl Link {
             Head::new(Kind::Closed, u64::from(id)).write(&[], outgoing.end());
         }
         for place in places.iter().filter(|place| !place.is_readers && place.segment != INLINE) {
-            let file = self.memory.lent(place.segment).and_then(|segment| segment.introduce());
-            if let Some(file) = file {
+            if let Some((file, slot)) = self.memory.introduce(place.segment) {
                 let end = outgoing.end_with(vec![file]);
-                Head::new(Kind::Segment, u64::from(place.segment)).write(&[], end);
+                let head = Head::new(Kind::Segment, u64::from(place.segment));
+                Head { extra: Slot::number(slot), ..head }.write(&[], end);
             }
         }
     }
@@ -286,7 +293,7 @@ impl Link {
         match head.kind {
             Kind::Segment => {
                 if let Some(file) = incoming.files.pop_front() {
-                    self.memory.borrow(id(), file)?;
+                    self.memory.borrow(id(), file, Slot::of(head.extra))?;
                 }
             }
             Kind::Closed => self.memory.give_back(id()),

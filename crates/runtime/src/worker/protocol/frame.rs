@@ -16,7 +16,7 @@ pub(crate) const PLACE_LEN: usize = 24;
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
-    /// A segment of shared memory, whose file comes along; `number` is its id.
+    /// A segment of shared memory, whose file comes along; `number` is its id, and `extra` the slot if it is passed on.
     Segment = 1,
     /// The sender has closed the segment with this id.
     Closed,

@@ -2,7 +2,8 @@
 
 use crate::worker::protocol::frame::Head;
 use crate::worker::protocol::parts::LONGEST_PART;
-use crate::worker::protocol::shared_memory::{Lease, Memory, Place};
+use crate::worker::protocol::shared_memory::{Memory, Place};
+use crate::worker::protocol::view::{Lease, View};
 use crate::worker::protocol::write_queue::Outgoing;
 
 /// A body longer than this goes by shared memory: it would not fit the socket beside others.
@@ -54,9 +55,8 @@ impl<'a> Message<'a> {
     /// Add a large buffer, which the other side can read in place. It is copied now, unless it lies in shared memory already.
     pub fn add_buffer(&mut self, bytes: &[u8]) {
         let lent = if bytes.is_empty() { None } else { self.memory.lend(bytes) };
-        if let Some((place, lease)) = lent {
-            self.places.push(place);
-            self.leases.push(lease);
+        if self.add_place(lent) {
+            // It is there.
         } else if self.tail.try_reserve(bytes.len()).is_ok() {
             let start = self.tail.len() as u64;
             self.places.push(Place { is_readers: false, segment: INLINE, start, len: bytes.len() as u64 });
@@ -64,6 +64,28 @@ impl<'a> Message<'a> {
         } else {
             self.missing = Some(bytes.len());
         }
+    }
+
+    /// Make it the same message as one from another process. What lies in shared memory stays there.
+    pub fn pass_on(&mut self, body: &View, buffers: &[View]) {
+        for buffer in buffers {
+            if !self.add_place(self.memory.pass_on(buffer)) {
+                self.add_buffer(buffer);
+            }
+        }
+        // It is the last place.
+        self.is_body_shared = self.tail.is_empty() && self.add_place(self.memory.pass_on(body));
+        if !self.is_body_shared {
+            self.write(body);
+        }
+    }
+
+    /// Add what the other side reads in place; `false` if there is nothing.
+    fn add_place(&mut self, lent: Option<(Place, Lease)>) -> bool {
+        let Some((place, lease)) = lent else { return false };
+        self.places.push(place);
+        self.leases.push(lease);
+        true
     }
 
     /// The number of bytes for which there was no memory. Without them the message is worthless.
@@ -78,12 +100,7 @@ impl<'a> Message<'a> {
 
     /// Move a large body to shared memory.
     pub(crate) fn share_body(&mut self) {
-        if self.body.len() > LONGEST_BODY
-            && self.tail.is_empty()
-            && let Some((place, lease)) = self.memory.lend(&self.body)
-        {
-            self.places.push(place);
-            self.leases.push(lease);
+        if self.body.len() > LONGEST_BODY && self.tail.is_empty() && self.add_place(self.memory.lend(&self.body)) {
             self.body.clear();
             self.is_body_shared = true;
         }

@@ -10,4 +10,5 @@ pub(crate) mod segment;
 pub(crate) mod shared_memory;
 pub(crate) mod status_page;
 pub(crate) mod timings;
+pub(crate) mod view;
 pub(crate) mod write_queue;

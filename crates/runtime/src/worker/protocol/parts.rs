@@ -1,6 +1,6 @@
 //! Several small messages in one frame: the length of each, and its bytes. They are about items of consecutive numbers.
 
-use crate::worker::protocol::shared_memory::View;
+use crate::worker::protocol::view::View;
 
 /// The length of a part that is missing: an item without an output.
 const NONE: u32 = u32::MAX;

@@ -9,14 +9,21 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::FallocateFlags;
 use rustix::process::Resource;
 
-/// The page of a segment that holds its counter.
+/// The page of a segment that holds its counters: first that of all its users, then those of the slots.
 pub(crate) const HEAD: usize = 4096;
+
+/// How many processes in all, one after the other, a segment can be passed on to.
+const SLOTS: u32 = 1023;
+const _: () = assert!((SLOTS as usize + 1) * size_of::<AtomicU32>() == HEAD, "the counters fill the head");
 
 /// Files of segments that the other sides do not know yet, in the whole process.
 static FILES: AtomicUsize = AtomicUsize::new(0);
 
 /// As large a part of the files that this process may have open is taken for those; the others are the user's.
 const SHARE_OF_FILES: u64 = 4;
+
+/// As large a part of them may be kept open, so that their segments can be passed on.
+const SHARE_OF_KEPT_FILES: u64 = 8;
 
 /// Stands for the users of a segment that may no longer be used.
 const CLOSED: u32 = u32::MAX >> 1;
@@ -27,8 +34,12 @@ pub(crate) struct PassedFile(pub(crate) OwnedFd);
 impl PassedFile {
     /// Whether no more of them should be made for now.
     pub(crate) fn are_too_many() -> bool {
+        Self::are_more_than(SHARE_OF_FILES)
+    }
+
+    fn are_more_than(share: u64) -> bool {
         let limit = rustix::process::getrlimit(Resource::Nofile).current;
-        limit.is_some_and(|limit| FILES.load(Ordering::Relaxed) as u64 >= limit / SHARE_OF_FILES)
+        limit.is_some_and(|limit| FILES.load(Ordering::Relaxed) as u64 >= limit / share)
     }
 }
 
@@ -51,13 +62,36 @@ impl Drop for PassedFile {
     }
 }
 
+/// The counter of a process that a segment was passed on to, by its place in the head.
+///
+/// What such a process uses is counted twice, so that it can be given back if the process dies: its lender may live on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot(u32);
+
+impl Slot {
+    /// As it is sent; 0 stands for none.
+    pub(crate) fn number(slot: Option<Self>) -> u64 {
+        slot.map_or(0, |slot| u64::from(slot.0))
+    }
+
+    /// The slot of this number, if it is one.
+    pub(crate) fn of(number: u64) -> Option<Self> {
+        u32::try_from(number).ok().filter(|number| (1..=SLOTS).contains(number)).map(Self)
+    }
+}
+
 /// A piece of shared memory.
 pub(crate) struct Segment {
     pub(crate) id: u32,
     pub(crate) map: MmapRaw,
-    /// What the other side maps it by. The lender keeps it until that has been sent; the other side does where it wants bytes of its own.
+    /// What other processes map it by. The lender keeps it until that has been sent, either side also does where it passes segments on or
+    /// wants bytes of its own.
     file: Mutex<Option<PassedFile>>,
     is_known: AtomicBool,
+    /// The slot of this process, if the segment was passed on to it.
+    own_slot: Option<Slot>,
+    /// How many slots are taken.
+    slots: AtomicU32,
 }
 
 impl Segment {
@@ -67,11 +101,23 @@ impl Segment {
         // Memory that is promised but not there would be a SIGBUS in the middle of a copy.
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size as u64)?;
         let map = MmapOptions::new().len(size).populate().map_raw(&file)?;
-        Ok(Self { id, map, file: Mutex::new(Some(file.into())), is_known: AtomicBool::new(false) })
+        Ok(Self {
+            id,
+            map,
+            file: Mutex::new(Some(file.into())),
+            is_known: AtomicBool::new(false),
+            own_slot: None,
+            slots: AtomicU32::new(0),
+        })
     }
 
-    /// Map a segment of the other side. Its file comes back if that fails.
-    pub(crate) fn open(id: u32, file: OwnedFd, keeps_file: bool) -> Result<Self, (OwnedFd, io::Error)> {
+    /// Map a segment of the other side, or one that it has passed on. Its file comes back if that fails.
+    pub(crate) fn open(
+        id: u32,
+        file: OwnedFd,
+        own_slot: Option<Slot>,
+        keeps_file: bool,
+    ) -> Result<Self, (OwnedFd, io::Error)> {
         let map = match MmapOptions::new().populate().map_raw(&file) {
             Ok(map) if map.len() >= HEAD => map,
             Ok(_) => {
@@ -80,15 +126,42 @@ impl Segment {
             }
             Err(error) => return Err((file, error)),
         };
-        let file = keeps_file.then(|| file.into());
-        Ok(Self { id, map, file: Mutex::new(file), is_known: AtomicBool::new(true) })
+        let keeps_file = keeps_file && !PassedFile::are_more_than(SHARE_OF_KEPT_FILES);
+        let file = Mutex::new(keeps_file.then(|| file.into()));
+        Ok(Self { id, map, file, is_known: AtomicBool::new(true), own_slot, slots: AtomicU32::new(0) })
     }
 
     /// Give a use back of a segment that cannot be mapped, if there is at least room for its head: else it stays in use.
-    pub(crate) fn give_back(file: &OwnedFd) {
+    pub(crate) fn give_back(file: &OwnedFd, own_slot: Option<Slot>) {
         if let Ok(map) = MmapOptions::new().len(HEAD).map_raw(file) {
-            users_in(&map).fetch_sub(1, Ordering::Release);
+            give_back_in(&map, own_slot);
         }
+    }
+
+    /// Give a use of this process back.
+    pub(crate) fn release(&self) {
+        give_back_in(&self.map, self.own_slot);
+    }
+
+    /// Whether the other side has passed it on, and may forget it at any time.
+    pub(crate) fn is_passed_on(&self) -> bool {
+        self.own_slot.is_some()
+    }
+
+    /// A slot for one more process, if there is one.
+    pub(crate) fn add_slot(&self) -> Option<Slot> {
+        Slot::of(u64::from(self.slots.fetch_add(1, Ordering::Relaxed)) + 1)
+    }
+
+    /// One of the uses is that of the process with this slot.
+    pub(crate) fn count_in(&self, slot: Slot) {
+        counter_in(&self.map, slot.0).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Give back what a process used that has ended.
+    pub(crate) fn reclaim(&self, slot: Slot) {
+        let uses = counter_in(&self.map, slot.0).swap(0, Ordering::Acquire);
+        self.users().fetch_sub(uses, Ordering::Release);
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -120,9 +193,20 @@ impl Segment {
     }
 
     /// What the other side needs to map the segment; `None` once it has it.
-    pub(crate) fn introduce(&self) -> Option<PassedFile> {
-        let is_new = !self.is_known.swap(true, Ordering::AcqRel);
-        if is_new { self.take_file() } else { None }
+    pub(crate) fn introduce(&self, keeps_file: bool) -> Option<PassedFile> {
+        if self.is_known.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let copy = if keeps_file { self.copy_file() } else { None };
+        copy.or_else(|| self.take_file())
+    }
+
+    /// Another file of the segment, if this one was kept and there may be more.
+    pub(crate) fn copy_file(&self) -> Option<PassedFile> {
+        if PassedFile::are_more_than(SHARE_OF_KEPT_FILES) {
+            return None;
+        }
+        Some(self.file.lock().as_ref()?.0.try_clone().ok()?.into())
     }
 
     pub(crate) fn take_file(&self) -> Option<PassedFile> {
@@ -130,16 +214,30 @@ impl Segment {
     }
 }
 
-/// The counter in the head of a segment.
+/// The counter of all users of a segment.
 fn users_in(map: &MmapRaw) -> &AtomicU32 {
+    counter_in(map, 0)
+}
+
+/// In this order: if the process dies between the two steps, the use is never given back, but none is given back twice.
+fn give_back_in(map: &MmapRaw, slot: Option<Slot>) {
+    if let Some(slot) = slot {
+        counter_in(map, slot.0).fetch_sub(1, Ordering::Relaxed);
+    }
+    users_in(map).fetch_sub(1, Ordering::Release);
+}
+
+/// A counter in the head of a segment.
+fn counter_in(map: &MmapRaw, index: u32) -> &AtomicU32 {
+    debug_assert!(index <= SLOTS, "the head has so many");
     #[allow(
         unsafe_code,
         clippy::cast_ptr_alignment,
         reason = "shared memory is accessed through a pointer to a whole page"
     )]
-    // SAFETY: the head is mapped for as long as `map` lives, aligned to a page, and only ever used as this atomic.
+    // SAFETY: the head is mapped for as long as `map` lives, aligned to a page, and only ever used as these atomics, of which it has as many.
     unsafe {
-        &*map.as_ptr().cast::<AtomicU32>()
+        &*map.as_ptr().cast::<AtomicU32>().add(index as usize)
     }
 }
 

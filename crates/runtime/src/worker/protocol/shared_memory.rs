@@ -4,157 +4,28 @@
 //! message; then either side uses it again: a result is mostly written where its item was. The kernel frees it when both processes are
 //! gone, whatever ended them.
 //!
+//! A parent passes a segment that it shares with one worker on to another one, which only reads it. What that worker uses is counted in a
+//! slot of its own, too, and the parent gives it back if the worker dies.
+//!
 //! *Invariant:* a segment without users is taken in one atomic step; only the side that took it writes to it, and before it has
 //! another user.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
-use std::ops::Deref;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use crate::locks::Mutex;
-use memmap2::{MmapOptions, MmapRaw};
-use rustix::process::Pid;
 
-use crate::worker::protocol::segment::{HEAD, PassedFile, Segment};
+use crate::worker::protocol::segment::{HEAD, PassedFile, Segment, Slot};
+use crate::worker::protocol::view::{Lease, View};
 
 /// Segments come in few sizes, so that they fit again: powers of two from here on.
 const SMALLEST: usize = 64 * 1024;
 
 /// How many bytes of unused segments are kept for the next messages. New memory costs as much as several copies into it.
 const KEPT: usize = 128 * 1024 * 1024;
-
-/// One use of a segment, given back when it is dropped.
-///
-/// A fork of this process has a copy of it, which counts for nothing: there it gives nothing back.
-pub(crate) struct Lease {
-    segment: Option<Arc<Segment>>,
-    process: Pid,
-}
-
-impl Lease {
-    /// Take over a use that is counted already.
-    fn counted(segment: &Arc<Segment>) -> Self {
-        Self { segment: Some(Arc::clone(segment)), process: rustix::process::getpid() }
-    }
-
-    fn segment(&self) -> &Arc<Segment> {
-        self.segment.as_ref().expect("only a released lease has no segment")
-    }
-
-    /// Leave this use to the other side.
-    pub(crate) fn hand_over(mut self) {
-        self.segment = None;
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(segment) = &self.segment
-            && self.process == rustix::process::getpid()
-        {
-            segment.users().fetch_sub(1, Ordering::Release);
-        }
-    }
-}
-
-/// Bytes that came from the other process. Cloning shares them.
-#[derive(Clone)]
-pub struct View {
-    store: Store,
-    start: usize,
-    len: usize,
-}
-
-#[derive(Clone)]
-enum Store {
-    Own(Arc<Vec<u8>>),
-    Shared(Arc<Lease>),
-}
-
-impl View {
-    /// A part of bytes that are shared.
-    pub(crate) fn of(bytes: &Arc<Vec<u8>>, start: usize, len: usize) -> Self {
-        Self { store: Store::Own(Arc::clone(bytes)), start, len }
-    }
-
-    /// A part of these.
-    pub(crate) fn part(&self, start: usize, len: usize) -> Self {
-        debug_assert!(start + len <= self.len, "the part lies inside");
-        Self { store: self.store.clone(), start: self.start + start, len }
-    }
-
-    /// The same bytes to be written to, if their segment still has its file: what is written stays here, and only that is copied.
-    ///
-    /// # Errors
-    /// With the view itself, if they cannot be had so.
-    pub fn into_own(self) -> Result<OwnBytes, Self> {
-        let Store::Shared(lease) = &self.store else { return Err(self) };
-        let Some(file) = lease.segment().take_file() else { return Err(self) };
-        // SAFETY: a segment in use is not written to, and the lease says that it is in use.
-        #[allow(unsafe_code, reason = "a mapped file might be changed by others")]
-        let map = unsafe { MmapOptions::new().map_copy(&file.0) };
-        match map {
-            Ok(map) => {
-                Ok(OwnBytes { map: map.into(), start: HEAD + self.start, len: self.len, _lease: Arc::clone(lease) })
-            }
-            Err(_) => Err(self),
-        }
-    }
-}
-
-/// Bytes that came from the other process and are this one's to change: it sees what it writes, the other one does not.
-pub struct OwnBytes {
-    map: MmapRaw,
-    start: usize,
-    len: usize,
-    _lease: Arc<Lease>,
-}
-
-impl OwnBytes {
-    /// Where they begin. They stay there, and may be written to, for as long as `self` lives.
-    pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.map.as_mut_ptr().wrapping_add(self.start)
-    }
-
-    /// How many they are.
-    #[allow(clippy::len_without_is_empty, reason = "a buffer that is sent is never empty")]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-}
-
-impl From<&[u8]> for View {
-    fn from(bytes: &[u8]) -> Self {
-        Self { store: Store::Own(Arc::new(bytes.to_vec())), start: 0, len: bytes.len() }
-    }
-}
-
-impl Deref for View {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match &self.store {
-            Store::Own(bytes) => &bytes[self.start..self.start + self.len],
-            Store::Shared(lease) => {
-                // SAFETY: `Memory::view` has checked the range; the mapping lives as long as the lease, and a segment in use is not written to.
-                #[allow(unsafe_code, reason = "shared memory is accessed through a pointer")]
-                unsafe {
-                    std::slice::from_raw_parts(lease.segment().map.as_ptr().add(HEAD + self.start), self.len)
-                }
-            }
-        }
-    }
-}
-
-impl fmt::Debug for View {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "View({} bytes)", self.len)
-    }
-}
 
 /// Where bytes lie in a segment, as it is sent to the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,11 +43,27 @@ struct State {
     next_id: u32,
     borrowed: HashMap<u32, Arc<Segment>>,
     /// Segments of the other side for which there was no room here.
-    unmapped: HashMap<u32, OwnedFd>,
+    unmapped: HashMap<u32, Unmapped>,
+    passed_on: Vec<PassedOn>,
     /// Segments that were closed here, of which the other side must be notified.
     closed: Vec<u32>,
     /// Why there was no shared memory, once that has happened.
     trouble: Option<io::Error>,
+}
+
+struct Unmapped {
+    file: OwnedFd,
+    own_slot: Option<Slot>,
+}
+
+/// A segment that this process shares with a third one, as the other side knows it.
+struct PassedOn {
+    id: u32,
+    /// Gone when it is no longer shared with that one.
+    segment: Weak<Segment>,
+    slot: Slot,
+    /// Until the other side has it.
+    file: Option<PassedFile>,
 }
 
 /// The segments that two processes share, as one of them sees them.
@@ -194,7 +81,7 @@ impl Memory {
             let mut state = self.state.lock();
             if let Some((segment, start, is_readers)) = state.find(bytes) {
                 segment.users().fetch_add(1, Ordering::Relaxed);
-                let lease = Lease::counted(segment);
+                let lease = Lease::counted(segment, None);
                 return Some((Place { is_readers, segment: segment.id, start: start as u64, len }, lease));
             }
             state.take(bytes.len())?
@@ -207,17 +94,44 @@ impl Memory {
         Some((Place { is_readers, segment: lease.segment().id, start: 0, len }, lease))
     }
 
-    /// Whether the files of segments that the other side lends are kept from now on, for [`View::into_own`].
+    /// Let the other side read bytes that came from a third process, where they are. `None` if they must be copied.
+    pub(crate) fn pass_on(&self, view: &View) -> Option<(Place, Lease)> {
+        let (segment, start, len) = view.place()?;
+        let mut state = self.state.lock();
+        let is_it = |passed: &PassedOn| std::ptr::eq(passed.segment.as_ptr(), Arc::as_ptr(segment));
+        let (id, slot) = match state.passed_on.iter().find(|passed| is_it(passed)) {
+            Some(passed) => (passed.id, passed.slot),
+            None => state.add_passed_on(segment)?,
+        };
+        // It is in use already, by this view.
+        segment.users().fetch_add(1, Ordering::Relaxed);
+        Some((Place { is_readers: false, segment: id, start, len }, Lease::counted(segment, Some(slot))))
+    }
+
+    /// The other side has ended: what it still used of segments that were passed on is given back.
+    pub(crate) fn reclaim(&self) {
+        for passed in std::mem::take(&mut self.state.lock().passed_on) {
+            if let Some(segment) = passed.segment.upgrade() {
+                segment.reclaim(passed.slot);
+            }
+        }
+    }
+
+    /// Whether the files of segments are kept from now on, for [`View::into_own`] and [`Memory::pass_on`].
     pub(crate) fn keep_files(&self, keeps_files: bool) {
         self.keeps_files.store(keeps_files, Ordering::Relaxed);
     }
 
-    /// The other side lends a segment.
-    pub(crate) fn borrow(&self, id: u32, file: OwnedFd) -> io::Result<()> {
-        match Segment::open(id, file, self.keeps_files.load(Ordering::Relaxed)) {
+    fn keeps_files_now(&self) -> bool {
+        self.keeps_files.load(Ordering::Relaxed)
+    }
+
+    /// The other side lends a segment, or passes one on and counts in this slot what is used here.
+    pub(crate) fn borrow(&self, id: u32, file: OwnedFd, own_slot: Option<Slot>) -> io::Result<()> {
+        match Segment::open(id, file, own_slot, self.keeps_files_now()) {
             Ok(segment) => drop(self.state.lock().borrowed.insert(id, Arc::new(segment))),
             Err((file, error)) if error.kind() == io::ErrorKind::OutOfMemory => {
-                self.state.lock().unmapped.insert(id, file);
+                self.state.lock().unmapped.insert(id, Unmapped { file, own_slot });
             }
             Err((_, error)) => return Err(error),
         }
@@ -235,14 +149,14 @@ impl Memory {
     pub(crate) fn view(&self, place: Place) -> io::Result<View> {
         let mut state = self.state.lock();
         if !place.is_readers
-            && let Some(file) = state.unmapped.remove(&place.segment)
+            && let Some(Unmapped { file, own_slot }) = state.unmapped.remove(&place.segment)
         {
             // There may be room by now.
-            match Segment::open(place.segment, file, self.keeps_files.load(Ordering::Relaxed)) {
+            match Segment::open(place.segment, file, own_slot, self.keeps_files_now()) {
                 Ok(segment) => drop(state.borrowed.insert(place.segment, Arc::new(segment))),
                 Err((file, error)) => {
-                    Segment::give_back(&file);
-                    state.unmapped.insert(place.segment, file);
+                    Segment::give_back(&file, own_slot);
+                    state.unmapped.insert(place.segment, Unmapped { file, own_slot });
                     return Err(error);
                 }
             }
@@ -253,23 +167,31 @@ impl Memory {
             state.borrowed.get(&place.segment)
         };
         let segment = segment.ok_or_else(|| invalid("the message refers to an unknown segment"))?;
-        let lease = Lease::counted(segment);
+        let lease = Lease::counted(segment, None);
         let (start, len) = usize::try_from(place.start)
             .ok()
             .zip(usize::try_from(place.len).ok())
             .filter(|(start, len)| start.checked_add(*len).is_some_and(|end| end <= segment.capacity()))
             .ok_or_else(|| invalid("the message refers to a position outside of its segment"))?;
-        Ok(View { store: Store::Shared(Arc::new(lease)), start, len })
+        Ok(View::shared(lease, start, len))
     }
 
-    /// The segment with this id, which the other side may not know yet.
-    pub(crate) fn lent(&self, id: u32) -> Option<Arc<Segment>> {
-        self.state.lock().lent.iter().find(|segment| segment.id == id).map(Arc::clone)
+    /// What the other side needs to map the segment with this id, if it does not know it yet.
+    pub(crate) fn introduce(&self, id: u32) -> Option<(PassedFile, Option<Slot>)> {
+        let mut state = self.state.lock();
+        if let Some(passed) = state.passed_on.iter_mut().find(|passed| passed.id == id) {
+            return Some((passed.file.take()?, Some(passed.slot)));
+        }
+        let lent = state.lent.iter().find(|segment| segment.id == id)?;
+        Some((lent.introduce(self.keeps_files_now())?, None))
     }
 
     /// The segments that were closed since the last question.
     pub(crate) fn take_closed(&self) -> Vec<u32> {
-        std::mem::take(&mut self.state.lock().closed)
+        let mut state = self.state.lock();
+        let mut closed = std::mem::take(&mut state.closed);
+        closed.extend(state.passed_on.extract_if(.., |passed| passed.segment.strong_count() == 0).map(|gone| gone.id));
+        closed
     }
 
     /// Why there was no shared memory, once that has happened.
@@ -279,8 +201,22 @@ impl Memory {
 }
 
 impl State {
+    /// Make a segment known that is shared with a third process.
+    fn add_passed_on(&mut self, segment: &Arc<Segment>) -> Option<(u32, Slot)> {
+        let (file, slot) = (Some(segment.copy_file()?), segment.add_slot()?);
+        let id = self.next_id;
+        self.next_id += 1;
+        self.passed_on.push(PassedOn { id, segment: Arc::downgrade(segment), slot, file });
+        Some((id, slot))
+    }
+
+    /// The segments that the other side has lent. Those that it has passed on are only read here.
+    fn lent_to_here(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.borrowed.values().filter(|segment| !segment.is_passed_on())
+    }
+
     fn find(&self, bytes: &[u8]) -> Option<(&Arc<Segment>, usize, bool)> {
-        let borrowed = self.borrowed.values().map(|segment| (segment, true));
+        let borrowed = self.lent_to_here().map(|segment| (segment, true));
         let lent = self.lent.iter().filter(|segment| !segment.is_free()).map(|segment| (segment, false));
         borrowed
             .chain(lent)
@@ -296,7 +232,7 @@ impl State {
         // Its lender may take one of the other side's in the same moment.
         while let Some((segment, is_readers)) = self.best_for(bytes) {
             if segment.take_if_free() {
-                return Some((Lease::counted(segment), is_readers));
+                return Some((Lease::counted(segment, None), is_readers));
             }
         }
         self.close_surplus();
@@ -309,7 +245,7 @@ impl State {
                 self.next_id += 1;
                 segment.users().store(1, Ordering::Relaxed);
                 let segment = Arc::new(segment);
-                let lease = Lease::counted(&segment);
+                let lease = Lease::counted(&segment, None);
                 self.lent.push(segment);
                 Some((lease, false))
             }
@@ -322,7 +258,7 @@ impl State {
 
     /// The free segment that fits best. A segment of the other side that was read already is warm, and a result in it needs no other memory.
     fn best_for(&self, bytes: usize) -> Option<(&Arc<Segment>, bool)> {
-        let borrowed = self.borrowed.values().map(|segment| (segment, true));
+        let borrowed = self.lent_to_here().map(|segment| (segment, true));
         let all = borrowed.chain(self.lent.iter().map(|segment| (segment, false)));
         let fitting = all.filter(|(segment, _)| segment.capacity() >= bytes && segment.is_free());
         // One that is far too large is left for what needs it.
@@ -353,4 +289,123 @@ impl State {
 
 fn invalid(text: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::worker::protocol::shared_memory::*;
+
+    /// The two ends of the memory of a parent and a worker.
+    struct Ends {
+        parent: Memory,
+        worker: Memory,
+    }
+
+    impl Ends {
+        fn new() -> Self {
+            let ends = Self { parent: Memory::default(), worker: Memory::default() };
+            ends.parent.keep_files(true);
+            ends
+        }
+
+        /// The bytes that the worker lends, as the parent sees them.
+        fn lend_from_worker(&self, bytes: &[u8]) -> View {
+            let (place, lease) = self.worker.lend(bytes).expect("there is shared memory");
+            lease.hand_over();
+            receive(&self.worker, &self.parent, place)
+        }
+
+        /// Those bytes as the worker sees them, if the parent passes them on.
+        fn pass_to_worker(&self, view: &View) -> Option<View> {
+            let (place, lease) = self.parent.pass_on(view)?;
+            lease.hand_over();
+            Some(receive(&self.parent, &self.worker, place))
+        }
+    }
+
+    fn receive(from: &Memory, to: &Memory, place: Place) -> View {
+        from.take_closed().into_iter().for_each(|id| to.give_back(id));
+        if let Some((PassedFile(ref file), slot)) = from.introduce(place.segment) {
+            to.borrow(place.segment, file.try_clone().unwrap(), slot).unwrap();
+        }
+        to.view(place).unwrap()
+    }
+
+    fn has_free_segment(memory: &Memory) -> bool {
+        memory.state.lock().lent.iter().any(|segment| segment.is_free())
+    }
+
+    #[test]
+    fn what_is_passed_on_is_read_where_it_was_written_and_given_back_by_all() {
+        let (first, second) = (Ends::new(), Ends::new());
+
+        let here = first.lend_from_worker(b"written once");
+        let there = second.pass_to_worker(&here).unwrap();
+        let once_more = second.pass_to_worker(&here).unwrap();
+
+        assert_eq!((&*there, &*once_more), (&b"written once"[..], &b"written once"[..]));
+        for view in [here, there, once_more] {
+            assert!(!has_free_segment(&first.worker), "a view is left");
+            drop(view);
+        }
+        assert!(has_free_segment(&first.worker));
+        assert_eq!(second.parent.state.lock().passed_on.len(), 1);
+    }
+
+    #[test]
+    fn the_reader_of_what_is_passed_on_writes_its_results_elsewhere() {
+        let (first, second) = (Ends::new(), Ends::new());
+        let here = first.lend_from_worker(b"item");
+        let there = second.pass_to_worker(&here).unwrap();
+
+        let (same, same_lease) = second.worker.lend(&there).unwrap();
+        drop((here, there));
+        let (other, other_lease) = second.worker.lend(b"result").unwrap();
+
+        assert_eq!((same.is_readers, other.is_readers), (false, false));
+        drop((same_lease, other_lease));
+    }
+
+    #[test]
+    fn what_a_worker_used_when_it_died_is_given_back() {
+        let (first, second) = (Ends::new(), Ends::new());
+        let here = first.lend_from_worker(b"item");
+        let (held, unread) = (second.pass_to_worker(&here).unwrap(), second.parent.pass_on(&here).unwrap().1);
+        unread.hand_over();
+        let unsent = second.parent.pass_on(&here).unwrap().1;
+
+        // A process that dies drops nothing.
+        std::mem::forget(held);
+        second.parent.reclaim();
+
+        drop(here);
+        assert!(!has_free_segment(&first.worker), "what was not sent is this process's own");
+        drop(unsent);
+        assert!(has_free_segment(&first.worker));
+    }
+
+    #[test]
+    fn a_segment_that_was_passed_on_is_forgotten_with_the_worker_that_lent_it() {
+        let (first, second) = (Ends::new(), Ends::new());
+        let here = first.lend_from_worker(b"item");
+        let there = second.pass_to_worker(&here).unwrap();
+
+        drop((first, here));
+        let closed = second.parent.take_closed();
+
+        assert_eq!(closed, [0]);
+        assert!(second.parent.state.lock().passed_on.is_empty());
+        second.worker.give_back(0);
+        assert_eq!(&*there, b"item");
+    }
+
+    #[test]
+    fn bytes_of_a_segment_whose_file_was_not_kept_are_not_passed_on() {
+        let (first, second) = (Ends::new(), Ends::new());
+        first.parent.keep_files(false);
+
+        let here = first.lend_from_worker(b"item");
+
+        assert!(second.pass_to_worker(&here).is_none());
+    }
 }

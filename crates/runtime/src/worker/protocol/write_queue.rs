@@ -120,7 +120,7 @@ impl Outgoing {
 mod tests {
     use crate::worker::protocol::frame::Read;
     use crate::worker::protocol::parts::Parts;
-    use crate::worker::protocol::shared_memory::View;
+    use crate::worker::protocol::view::View;
     use crate::worker::protocol::write_queue::*;
 
     /// The frames that wait: the kind of each, its first number and its parts.
