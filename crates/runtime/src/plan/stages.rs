@@ -71,12 +71,7 @@ impl Stage {
         let queue_size = self.options.queue_size.unwrap_or(queue_size);
         let concurrency = self.options.concurrency;
         match self.options.when_full {
-            // Another worker may be free before one has done so many.
-            WhenFull::Wait if concurrency > 1 => {
-                let sent = queue_size.saturating_mul(2).min(ITEMS_IN_FLIGHT).min(4 * concurrency);
-                sent.max(concurrency)
-            }
-            WhenFull::Wait => queue_size.saturating_mul(2).min(ITEMS_IN_FLIGHT),
+            WhenFull::Wait => queue_size.saturating_mul(2).min(ITEMS_IN_FLIGHT).max(concurrency),
             _ => concurrency.max(2),
         }
     }
@@ -351,7 +346,8 @@ mod tests {
         assert_eq!(width(json!({"queue_size": 1000})), ITEMS_IN_FLIGHT);
         assert_eq!(width(json!({"queue_size": 3})), 6);
         assert_eq!(width(json!({"queue_size": 3, "when_full": "drop_oldest"})), 2);
-        assert_eq!(width(json!({"concurrency": 5})), 20);
+        assert_eq!(width(json!({"concurrency": 5})), ITEMS_IN_FLIGHT);
+        assert_eq!(width(json!({"concurrency": 500})), 500);
         assert_eq!(width(json!({"concurrency": 5, "queue_size": 1})), 5);
         assert_eq!(width(json!({"concurrency": 5, "when_full": "drop_oldest"})), 5);
         assert_eq!(width(json!({"batch": 8, "replicas": 2})), 16);
