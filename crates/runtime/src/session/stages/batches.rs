@@ -120,40 +120,13 @@ fn work_on_batch<P: Payload>(
     batch: Batch,
     envelopes: Vec<(u64, Envelope<P>)>,
 ) {
-    let replica = &stage.replicas[replica_index];
-    let mut begun = Vec::with_capacity(envelopes.len());
-    let mut items = Vec::new();
-    {
+    let begun = {
+        let replica = &stage.replicas[replica_index];
         let mut machine = replica.machine.lock();
-        for (number, mut envelope) in envelopes {
-            let header = envelope.header();
-            let positions = envelope.positions.take();
-            let inputs = inputs_of(core, stage, replica, &mut machine, envelope);
-            let visited_exits = if inputs.is_empty() { Vec::new() } else { stage.all_exits() };
-            // The items of other inputs have the index of their input.
-            let mut positions = positions.into_iter().flatten();
-            let owner = begun.len();
-            items.extend(
-                inputs.into_iter().map(|item| (Owner { owner, position: positions.next().unwrap_or(0) }, item)),
-            );
-            begun.push((number, Completion { header, outputs: Vec::new(), visited_exits }));
-        }
-        let mut items = items.into_iter().peekable();
-        let mut has_failed = false;
-        while items.peek().is_some() {
-            let mut call: Vec<_> = items.by_ref().take(batch.size).collect();
-            if has_failed {
-                // What comes after a failure in a chunk is no longer wanted.
-                call.retain(|(Owner { owner, .. }, _)| {
-                    let header = &begun[*owner].1.header;
-                    header.positions.is_none() || core.in_flight.failed_position(header.input).is_none()
-                });
-            }
-            if !call.is_empty() {
-                has_failed |= !call_node(core, stage, (replica, &mut machine), &mut begun, call);
-            }
-        }
-    }
+        let has_chunk = envelopes.iter().any(|(_, envelope)| envelope.positions.is_some());
+        let work = || call_with_all(core, stage, (replica, &mut machine), batch, envelopes);
+        if has_chunk { P::hold(work) } else { work() }
+    };
     for (number, completion) in begun {
         if completion.header.ends_stream() {
             end_stream(core, stage, replica_index, (number, completion.header), completion.outputs);
@@ -164,6 +137,45 @@ fn work_on_batch<P: Payload>(
             stage.reorder().complete(number, completion);
         }
     }
+}
+
+/// Call the node with the items of some envelopes, in batches of its size.
+fn call_with_all<P: Payload>(
+    core: &Core<P>,
+    stage: &Stage<P>,
+    (replica, machine): (&Replica<P>, &mut Machine<P>),
+    batch: Batch,
+    envelopes: Vec<(u64, Envelope<P>)>,
+) -> Vec<Begun<P>> {
+    let mut begun = Vec::with_capacity(envelopes.len());
+    let mut items = Vec::new();
+    for (number, mut envelope) in envelopes {
+        let header = envelope.header();
+        let positions = envelope.positions.take();
+        let inputs = inputs_of(core, stage, replica, machine, envelope);
+        let visited_exits = if inputs.is_empty() { Vec::new() } else { stage.all_exits() };
+        // The items of other inputs have the index of their input.
+        let mut positions = positions.into_iter().flatten();
+        let owner = begun.len();
+        items.extend(inputs.into_iter().map(|item| (Owner { owner, position: positions.next().unwrap_or(0) }, item)));
+        begun.push((number, Completion { header, outputs: Vec::new(), visited_exits }));
+    }
+    let mut items = items.into_iter().peekable();
+    let mut has_failed = false;
+    while items.peek().is_some() {
+        let mut call: Vec<_> = items.by_ref().take(batch.size).collect();
+        if has_failed {
+            // What comes after a failure in a chunk is no longer wanted.
+            call.retain(|(Owner { owner, .. }, _)| {
+                let header = &begun[*owner].1.header;
+                header.positions.is_none() || core.in_flight.failed_position(header.input).is_none()
+            });
+        }
+        if !call.is_empty() {
+            has_failed |= !call_node(core, stage, (replica, machine), &mut begun, call);
+        }
+    }
+    begun
 }
 
 /// Where an item of a batch comes from.
