@@ -220,7 +220,7 @@ class Work:
 
 async def idle_for_ever(found, context):
     """Be an idle task that is given work once."""
-    idle = IdleTask(asyncio.current_task(), context)
+    idle = IdleTask(context)
     found.append(idle)
     error = None
     try:
