@@ -366,11 +366,11 @@ def check_items(items: object, *, is_async_too: bool) -> None:
 def open_session(
     kind: type[Any], graph: Graph, settings: dict[str, Any], opener: Opener, on_output: Any = None
 ) -> Any:
-    """Open a session of this kind; its nodes are initialized on this thread."""
+    """Open a session of this kind; its nodes are initialized on this thread, or where the settings say."""
     nodes = [entry.node for entry in graph.entries if hasattr(entry.node, "process")]
     has_one_output = all(classify(node) in {"plain", "coroutine"} for node in nodes)
     thread = thread_for(nodes)
-    settings = settings | {"has_own_thread": thread == "session"}
+    settings = {"has_own_thread": thread == "session"} | settings
     try:
         with _shutdown.under_way(f"a session of pipeline '{graph.name}'", opener.cancel):
             session = kind(graph, settings, opener, on_output).adopt(

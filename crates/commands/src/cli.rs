@@ -34,6 +34,8 @@ pub(crate) struct CommandLine {
 pub(crate) enum Verb {
     /// Run a pipeline: read items, write outputs
     Run(Box<RunOptions>),
+    /// Serve a pipeline on HTTP: one item a request
+    Serve(Box<ServeOptions>),
     /// Load and validate a pipeline, and show where each node would run
     Check(CheckOptions),
     /// Draw a pipeline
@@ -108,6 +110,74 @@ pub(crate) enum MetricsForm {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ServeOptions {
+    /// The pipeline: module:attr, path/file.py:attr, or a manifest file; the default attr is 'pipeline'
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) target: String,
+
+    /// Listen on this address or name
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    pub(crate) host: String,
+
+    /// Listen on this port; 0 for any that is free
+    #[arg(long, value_name = "PORT", default_value_t = 8000)]
+    pub(crate) port: u16,
+
+    /// After a signal to stop, let requests in progress end for this time, in seconds
+    #[arg(long, value_name = "SECS", default_value_t = 30.0, value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) grace: f64,
+
+    #[command(flatten)]
+    pub(crate) limits: LoadOptions,
+
+    #[command(flatten)]
+    pub(crate) access: AccessOptions,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Load")]
+pub(crate) struct LoadOptions {
+    /// Refuse calls while as many are in progress, with status 503
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = at_least_one)]
+    pub(crate) max_in_flight: usize,
+
+    /// Refuse bodies of more bytes, with status 413
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = at_least_one)]
+    pub(crate) max_body: usize,
+
+    /// Give a call up after this time, in seconds, with status 504
+    #[arg(long, value_name = "SECS", default_value_t = 60.0, value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) request_timeout: f64,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Access")]
+pub(crate) struct AccessOptions {
+    /// Require the token in FILE, as 'Authorization: Bearer TOKEN'
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// Let other machines use the pipeline without a token
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+/// A time that a clock can wait for.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=31_536_000.0).contains(&seconds) => Ok(seconds),
+        _ => Err("it must be a number of seconds from 0 to 31536000".to_owned()),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse::<u32>() {
+        Ok(count) if count >= 1 => Ok(count as usize),
+        _ => Err(format!("it must be a whole number from 1 to {}", u32::MAX)),
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct CheckOptions {
     /// The pipeline: module:attr, path/file.py:attr, or a manifest file; the default attr is 'pipeline'
     #[arg(value_hint = ValueHint::FilePath)]
@@ -158,6 +228,7 @@ impl HostOptions {
         let python = matches.get_one::<PathBuf>(PYTHON_OPTION).cloned();
         let target = match CommandLine::from_arg_matches(&matches)?.verb {
             Verb::Run(options) => Some(options.target),
+            Verb::Serve(options) => Some(options.target),
             Verb::Check(options) => Some(options.target),
             Verb::Graph(options) => Some(options.target),
             Verb::Nodes(_) | Verb::Doctor => None,
@@ -198,6 +269,7 @@ fn command(program: &str) -> Command {
         .bin_name(program.to_owned())
         .after_help(examples(EXAMPLES))
         .mut_subcommand("run", |run| run.after_help(examples(RUN_EXAMPLES)))
+        .mut_subcommand("serve", |serve| serve.after_help(examples(SERVE_EXAMPLES)))
         .mut_subcommand("check", |check| check.after_help(examples(CHECK_EXAMPLES)))
         .mut_subcommand("graph", |graph| graph.after_help(examples(GRAPH_EXAMPLES)))
         .mut_subcommand("nodes", |nodes| nodes.after_help(examples(NODES_EXAMPLES)));
@@ -224,6 +296,18 @@ Examples:
   PROGRAM graph voice.py:pipeline --format svg --output voice.svg
 
 Exit codes: 0 success, 1 the pipeline failed, 2 invalid usage, 130 interrupted, 143 terminated.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  Serve a pipeline for programs of this machine, and send it an item:
+    PROGRAM serve voice.py:pipeline
+    curl http://127.0.0.1:8000/call --header 'Content-Type: audio/wav' --data-binary @speech.wav
+
+  Let other machines use it, with a token:
+    openssl rand -hex 32 > token
+    PROGRAM serve voice.py:pipeline --host 0.0.0.0 --token-file token
+
+Paths: POST /call, GET /healthz, GET /readyz.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:

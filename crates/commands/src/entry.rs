@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use crate::cli::{CommandLine, HostOptions, Verb};
 use crate::loader::Loader;
-use crate::{check, doctor, graph, nodes, run, terminal};
+use crate::{check, doctor, graph, nodes, run, serve, terminal};
 
 /// Run the command line, and return the exit code of the process.
 ///
@@ -17,6 +17,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>, program: &str, loader: &d
     };
     let outcome = match &line.verb {
         Verb::Run(options) => run::run(options, loader),
+        Verb::Serve(options) => serve::serve(options, loader),
         Verb::Check(options) => check::check(options, loader),
         Verb::Graph(options) => graph::graph(options, loader),
         Verb::Nodes(options) => nodes::nodes(options, loader),

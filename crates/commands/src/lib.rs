@@ -21,6 +21,8 @@ mod output;
 mod progress;
 mod run;
 mod sample_format;
+mod serve;
+mod service;
 mod table;
 mod terminal;
 mod wav_tags;
@@ -32,3 +34,4 @@ pub use loader::{
     FailedItems, Failure, FailureKind, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc,
     ParameterDoc, Remark, RunResult, RunSettings,
 };
+pub use service::{CallError, CallErrorKind, CallId, Reply, Service};

@@ -3,10 +3,13 @@
 //! A [`Loader`] turns the TARGET of a command line into a [`LoadedPipeline`]. The commands feed it through an [`ItemFeed`] and
 //! learn of everything that goes wrong as a [`Failure`], which knows its exit code.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use remotemedia_runtime::{Metrics, Plan, Value};
 use serde::Serialize;
+
+use crate::service::Service;
 
 /// Finds pipelines and nodes by name.
 pub trait Loader: Sync {
@@ -51,6 +54,13 @@ pub trait LoadedPipeline {
         output: &mut (dyn FnMut(Value) -> Result<(), Failure> + Send),
         settings: RunSettings,
     ) -> RunResult;
+
+    /// Initialize the nodes, for items that come at any time.
+    ///
+    /// It fails if a node does, or if the first node is a source, which takes no items.
+    fn open(&mut self) -> Result<Arc<dyn Service>, Failure> {
+        Err(Failure::failed("this program cannot serve pipelines"))
+    }
 }
 
 /// What a run is asked for besides its outputs.

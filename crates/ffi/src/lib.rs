@@ -13,6 +13,7 @@ mod loader;
 mod module;
 mod node;
 mod run;
+mod service;
 mod session;
 mod threaded_run;
 mod worker;

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_commands::{
     FailedItems, Failure, FailureKind, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc,
-    ParameterDoc, Remark, RunResult, RunSettings,
+    ParameterDoc, Remark, RunResult, RunSettings, Service,
 };
 use remotemedia_runtime::{ErrorBudget, Fed, Feed, Items, Metrics, NodeFailure, Plan, Sink, Value};
 
@@ -16,6 +16,7 @@ use crate::attach::{attach, detach};
 use crate::convert::object::Object;
 use crate::convert::{failure, values};
 use crate::run::Counting;
+use crate::service::PyService;
 use crate::{graph, run};
 
 /// How long Ctrl-C may go unnoticed while there is no input.
@@ -29,7 +30,7 @@ pyo3::import_exception!(remotemedia._cli.errors, StreamBrokenError);
 pub(crate) struct PyLoader;
 
 /// Run `work` attached, and convert what it raises to a [`Failure`] of the commands.
-fn attached<R>(work: impl FnOnce(Python<'_>) -> PyResult<R>) -> Result<R, Failure> {
+pub(crate) fn attached<R>(work: impl FnOnce(Python<'_>) -> PyResult<R>) -> Result<R, Failure> {
     attach(|py| work(py).map_err(|error| failure_of(py, error)))
 }
 
@@ -147,6 +148,14 @@ impl LoadedPipeline for PyPipeline {
         let counting = Counting { with_metrics: settings.with_metrics, budget: Some(Arc::clone(&budget)) };
         let outcome = self.run_counting(feed, output, &counting);
         RunResult { outcome, failed_items: failed_items(&budget) }
+    }
+
+    fn open(&mut self) -> Result<Arc<dyn Service>, Failure> {
+        attached(|py| {
+            let session =
+                py.import("remotemedia._cli.serving")?.call_method1("open_service", (self.graph.bind(py),))?;
+            Ok(Arc::new(PyService::start(session.cast_into()?.unbind())?) as Arc<dyn Service>)
+        })
     }
 }
 

@@ -31,7 +31,8 @@ pub(crate) fn items(reader: impl BufRead, name: String) -> impl Iterator<Item = 
     })
 }
 
-fn parse(line: &str) -> Result<Value, String> {
+/// The value of a line of JSON; the error continues a sentence that says where it is.
+pub(crate) fn parse(line: &str) -> Result<Value, String> {
     let parsed = if has_odd_integer(line) {
         serde_json::from_str(line).and_then(|raw| exact(raw, MAX_DEPTH))
     } else {

@@ -1,11 +1,11 @@
 //! The input of a run: files and pipes of several formats, read one after the other, an item at a time.
 
 mod feed;
-mod json;
+pub(crate) mod json;
 mod lines;
 mod pcm;
 mod reader;
-mod wav;
+pub(crate) mod wav;
 
 use std::fs::File;
 use std::io::{self, Seek};

@@ -3,7 +3,7 @@
 mod audio;
 mod destination;
 mod file_id;
-mod json;
+pub(crate) mod json;
 mod replacement;
 
 use clap::ValueEnum;

@@ -1,0 +1,118 @@
+//! Responses: outputs as JSON or bytes, problems as JSON.
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use remotemedia_runtime::Value;
+use serde_json::json;
+
+use crate::output::json;
+use crate::service::{CallError, CallErrorKind};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const REQUEST_ID: &str = "x-request-id";
+
+/// Longer ids are not taken over.
+const LONGEST_ID: usize = 128;
+
+/// Names a request in its response, in errors and in logs.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The one that the client has given, or a new one.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let is_fine =
+            |id: &&HeaderValue| (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+        Self(headers.get(REQUEST_ID).filter(is_fine).cloned().unwrap_or_else(|| {
+            HeaderValue::from_str(&format!("{:016x}", fastrand::u64(..))).expect("hexadecimal digits are visible")
+        }))
+    }
+
+    fn text(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    pub(crate) fn put_into(&self, headers: &mut HeaderMap) {
+        headers.insert(REQUEST_ID, self.0.clone());
+    }
+}
+
+/// Why a request has no other response.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    type_name: String,
+    message: String,
+    node_id: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, type_name: &str, message: impl Into<String>) -> Self {
+        Self { status, type_name: type_name.to_owned(), message: message.into(), node_id: None }
+    }
+
+    /// The service has no room for the request now.
+    pub(crate) fn busy(message: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "BusyError", message)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn response(self, id: &RequestId) -> Response {
+        let body = json!({
+            "type": self.type_name, "message": self.message, "node_id": self.node_id, "request_id": id.text(),
+        });
+        let mut response = of_bytes(body.to_string().into_bytes(), JSON);
+        *response.status_mut() = self.status;
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        let status = match error.kind {
+            CallErrorKind::Item => StatusCode::BAD_REQUEST,
+            CallErrorKind::Node => StatusCode::INTERNAL_SERVER_ERROR,
+            CallErrorKind::Closed => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self { status, type_name: error.type_name, message: error.message, node_id: error.node_id }
+    }
+}
+
+/// The outputs of an item, in the shape of `session.call`: nothing, the one, or a list. A single one of bytes is sent as it is.
+pub(crate) fn of_outputs(mut outputs: Vec<Value>) -> Result<Response, Problem> {
+    let value = match outputs.len() {
+        0 => Value::Null,
+        1 => outputs.remove(0),
+        _ => Value::List(outputs),
+    };
+    if let Value::Bytes(bytes) = value {
+        return Ok(of_bytes(bytes, BYTES));
+    }
+    let mut body = Vec::new();
+    json::write(&value, &mut body)
+        .map_err(|what| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "OutputError", format!("the output {what}")))?;
+    Ok(of_bytes(body, JSON))
+}
+
+/// A short text.
+pub(crate) fn of_text(status: StatusCode, text: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response
+}
+
+fn of_bytes(body: Vec<u8>, kind: HeaderValue) -> Response {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,59 @@
+//! What the options of `serve` ask for, checked.
+
+use std::net::IpAddr;
+use std::time::Duration;
+use std::{fs, path::Path};
+
+use crate::cli::ServeOptions;
+use crate::loader::Failure;
+use crate::terminal;
+
+/// A token is compared as a whole, so it is kept as bytes.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) host: String,
+    pub(crate) token: Option<Vec<u8>>,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_body: usize,
+    pub(crate) request_timeout: Duration,
+}
+
+impl Settings {
+    pub(crate) fn of(options: &ServeOptions) -> Result<Self, Failure> {
+        let token = options.access.token_file.as_deref().map(read_token).transpose()?;
+        if token.is_none() && !options.access.insecure && !is_loopback(&options.host) {
+            return Err(Failure::usage(format!(
+                "--host {} lets other machines use the pipeline; add --token-file FILE, so that they need a token, \
+                 or --insecure",
+                options.host
+            )));
+        }
+        Ok(Self {
+            host: options.host.clone(),
+            token,
+            max_in_flight: options.limits.max_in_flight,
+            max_body: options.limits.max_body,
+            request_timeout: Duration::from_secs_f64(options.limits.request_timeout),
+        })
+    }
+}
+
+/// Whether only programs of this machine reach a host.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn read_token(path: &Path) -> Result<Vec<u8>, Failure> {
+    let read = fs::read(path).map_err(|error| {
+        Failure::usage(format!("cannot read --token-file '{}': {}", path.display(), terminal::reason(&error)))
+    })?;
+    let token = read.trim_ascii();
+    if token.is_empty() || !token.iter().all(u8::is_ascii_graphic) {
+        return Err(Failure::usage(format!(
+            "--token-file '{}' must contain one token of visible ASCII characters, such as the output of: \
+             openssl rand -hex 32",
+            path.display()
+        )));
+    }
+    Ok(token.to_vec())
+}

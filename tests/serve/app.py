@@ -1,0 +1,116 @@
+"""Pipelines that the tests serve."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from remotemedia import with_options
+
+if TYPE_CHECKING:
+    from remotemedia.audio import AudioFrame
+
+
+def say(*words):
+    sys.stderr.write(" ".join(map(str, words)) + "\n")
+    sys.stderr.flush()
+
+
+class Same:
+    def process(self, item):
+        return item
+
+
+class Add:
+    def process(self, item):
+        return item + 1
+
+
+class Repeat:
+    def process(self, count):
+        yield from range(count)
+
+
+class Measure:
+    """Returns what a frame of audio is."""
+
+    def process(self, frame: AudioFrame):
+        return {
+            "frames": len(frame.samples),
+            "rate": frame.sample_rate,
+            "peak": float(abs(frame.samples).max()),
+        }
+
+
+class Encode:
+    def process(self, item):
+        return bytes(item)
+
+
+class Opaque:
+    def process(self, item):
+        return object()
+
+
+class Sleep:
+    """Sleeps for as many seconds as the item says, and says when it begins."""
+
+    async def process(self, item):
+        say("begins", item)
+        try:
+            await asyncio.sleep(item)
+        except asyncio.CancelledError:
+            say("cancelled", item)
+            raise
+        return item
+
+
+class Block:
+    def process(self, item):
+        say("begins", item)
+        time.sleep(item)
+        return item
+
+
+class Life:
+    """Reports its thread, and when it is cleaned up."""
+
+    def initialize(self):
+        self.thread = threading.get_ident()
+
+    def process(self, item):
+        return [os.getpid(), threading.get_ident() == self.thread]
+
+    def cleanup(self):
+        say("cleaned up on its thread:", threading.get_ident() == self.thread)
+
+
+class Refuses:
+    def initialize(self):
+        raise ValueError("no model")
+
+    def process(self, item):
+        return item
+
+
+class Source:
+    def process(self):
+        yield 1
+
+
+same = [Same()]
+add = [Add()]
+in_worker = [with_options(Add(), placement="process"), Add()]
+repeat = [Repeat()]
+measure = [Measure()]
+encode = [Encode()]
+opaque = [Opaque()]
+sleep = [with_options(Sleep(), concurrency=8)]
+block = [Block()]
+life = [Life()]
+refuses = [Refuses()]
+source = [Source()]

@@ -1,0 +1,112 @@
+"""A pipeline that is served by a process, and clients for it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+APP = Path(__file__).parent / "app.py"
+TIMEOUT_SECS = 30
+
+
+@dataclass
+class Response:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+@dataclass
+class Server:
+    """A process that serves a pipeline of `app.py`."""
+
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+    address: tuple[str, int] = ("", 0)
+
+    def start_reading(self):
+        """Read what the process writes, up to its address, and go on beside the test."""
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if found := re.search(r"http://([\d.]+):(\d+)", line):
+                self.address = found[1], int(found[2])
+                threading.Thread(target=self._read_on, daemon=True).start()
+                return
+        raise AssertionError("".join(self.lines))
+
+    def _read_on(self):
+        self.lines.extend(self.process.stderr)
+
+    def connect(self):
+        return http.client.HTTPConnection(*self.address, timeout=TIMEOUT_SECS)
+
+    def request(self, method, path, body=None, **headers):
+        """Send a request on a connection of its own."""
+        with contextlib.closing(self.connect()) as connection:
+            connection.request(
+                method, path, body, {name.replace("_", "-"): text for name, text in headers.items()}
+            )
+            response = connection.getresponse()
+            return Response(response.status, response.headers, response.read())
+
+    def call(self, item, **headers):
+        return self.request("POST", "/call", json.dumps(item), **headers)
+
+    def stop(self, signal_number=signal.SIGTERM):
+        """Send a signal, and return the exit code."""
+        self.process.send_signal(signal_number)
+        return self.process.wait(TIMEOUT_SECS)
+
+    def wait_for_line(self, text):
+        until = time.monotonic() + TIMEOUT_SECS
+        while not any(text in line for line in self.lines):
+            assert time.monotonic() < until, "".join(self.lines)
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def serve():
+    """Return a function that serves a pipeline of `app.py`, by its name there."""
+    servers = []
+
+    def start(name, *options):
+        command = [sys.executable, "-m", "remotemedia", "serve", f"{APP}:{name}", "--port", "0", *options]
+        server = Server(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        servers.append(server)
+        server.start_reading()
+        return server
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait(TIMEOUT_SECS)
+        with contextlib.suppress(ValueError):
+            server.process.stderr.close()
+
+
+@pytest.fixture
+def refused():
+    """Return a function that runs `serve` with words that it refuses: the exit code and stderr."""
+
+    def run(*words):
+        command = [sys.executable, "-m", "remotemedia", "serve", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECS, check=False)
+        return done.returncode, done.stderr
+
+    return run
