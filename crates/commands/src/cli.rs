@@ -307,7 +307,7 @@ Examples:
     openssl rand -hex 32 > token
     PROGRAM serve voice.py:pipeline --host 0.0.0.0 --token-file token
 
-Paths: POST /call, GET /healthz, GET /readyz.";
+Paths: POST /call, GET /healthz, GET /readyz, GET /metrics.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:

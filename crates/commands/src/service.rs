@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use remotemedia_runtime::Value;
+use remotemedia_runtime::{Metrics, Value};
 
 use crate::loader::Failure;
 
@@ -13,6 +13,9 @@ pub trait Service: Send + Sync {
 
     /// Nobody waits for this call any more: it does not begin, and what is in progress is dropped. Does not wait.
     fn abandon(&self, call: CallId);
+
+    /// What its nodes did so far, if that is measured.
+    fn metrics(&self) -> Option<Metrics>;
 
     /// Take no more items, drop those in progress and clean the nodes up. Waits, for about as long as this at most.
     ///

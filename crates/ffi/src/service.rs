@@ -11,7 +11,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use remotemedia_commands::{CallError, CallErrorKind, CallId, Failure, Reply, Service};
 use remotemedia_runtime::locks::{Condvar, Mutex};
-use remotemedia_runtime::{Caller, Client, RunError, Value};
+use remotemedia_runtime::{Caller, Client, Metrics, RunError, Value};
 
 use crate::asyncio::context::CallerContext;
 use crate::attach::{attach, prepare_thread};
@@ -104,6 +104,10 @@ impl Service for PyService {
             drop(state);
             self.shared.changed.notify_one();
         }
+    }
+
+    fn metrics(&self) -> Option<Metrics> {
+        self.session.get().session.metrics()
     }
 
     fn close(&self, timeout: Duration) -> Result<(), Failure> {

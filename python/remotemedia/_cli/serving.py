@@ -25,7 +25,7 @@ def open_service(graph: Graph) -> Session:
             f"Pipeline '{graph.name}' starts with a source, and takes no items; "
             "use 'run', which needs no input"
         )
-    settings, _ = session_settings({})
+    settings, _ = session_settings({"enable_metrics": True})
     return open_session(Session, graph, settings | {"has_own_thread": True}, Opener())  # type: ignore[no-any-return]
 
 

@@ -1,12 +1,13 @@
 //! Who may use the service: programs of this machine, or those that have the token, and no page of another site.
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::sync::Arc;
+use std::time::Instant;
 use subtle::ConstantTimeEq;
 
 use crate::serve::app::App;
@@ -18,7 +19,10 @@ const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Refuse what may not be asked for; give each response the id of its request.
 pub(crate) async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
     let id = RequestId::of(request.headers());
+    // Of paths that are not known there may be any number.
+    let path = request.extensions().get::<MatchedPath>().cloned();
     let refusal = refusal(&app.settings, request.headers(), OPEN_PATHS.contains(&request.uri().path()));
     let mut response = if let Some(problem) = refusal {
         problem.response(&id)
@@ -27,6 +31,8 @@ pub(crate) async fn check(State(app): State<Arc<App>>, mut request: Request, nex
         next.run(request).await
     };
     id.put_into(response.headers_mut());
+    let path = path.as_ref().map_or("other", MatchedPath::as_str);
+    app.metrics.note(path, response.status().as_u16(), began.elapsed());
     response
 }
 

@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use prometheus::IntGauge;
 use remotemedia_runtime::Value;
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::serve::metrics::{MEDIA_TYPE, RequestMetrics};
 use crate::serve::reply::{Problem, RequestId};
 use crate::serve::settings::Settings;
 use crate::serve::{access, body, reply};
@@ -25,12 +27,14 @@ pub(crate) struct App {
     /// Room for calls.
     in_flight: Semaphore,
     is_draining: AtomicBool,
+    pub(crate) metrics: RequestMetrics,
 }
 
 impl App {
     pub(crate) fn new(service: Arc<dyn Service>, settings: Settings) -> Self {
         let in_flight = Semaphore::new(settings.max_in_flight);
-        Self { service, settings, in_flight, is_draining: AtomicBool::new(false) }
+        let (is_draining, metrics) = (AtomicBool::new(false), RequestMetrics::new());
+        Self { service, settings, in_flight, is_draining, metrics }
     }
 
     /// Let balancers go on to others.
@@ -43,6 +47,7 @@ impl App {
         let Ok(_room) = self.in_flight.try_acquire() else {
             return Err(Problem::busy("too many calls are in progress"));
         };
+        let _counted = Counted::new(&self.metrics.in_progress);
         let work = async {
             let item = body::item(headers, self.read(body).await?)?;
             let (sender, receiver) = oneshot::channel();
@@ -75,6 +80,22 @@ impl App {
     }
 }
 
+/// Counts what is in progress, until it is dropped.
+struct Counted<'a>(&'a IntGauge);
+
+impl<'a> Counted<'a> {
+    fn new(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// A call whose client has gone is not needed.
 struct AbandonOnDrop<'a> {
     service: &'a dyn Service,
@@ -93,7 +114,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let known = Router::new()
         .route("/call", post(call))
         .route("/healthz", get(|| async { reply::of_text(StatusCode::OK, "ok\n") }))
-        .route("/readyz", get(readiness));
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(metrics));
     known
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
@@ -112,6 +134,13 @@ async fn readiness(State(app): State<Arc<App>>) -> Response {
         return reply::of_text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
     }
     reply::of_text(StatusCode::OK, "ready\n")
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let here = Arc::clone(&app);
+    // It may wait for locks of the session.
+    let nodes = tokio::task::spawn_blocking(move || here.service.metrics()).await.ok().flatten();
+    reply::of_bytes(app.metrics.text(nodes.as_ref()), HeaderValue::from_static(MEDIA_TYPE))
 }
 
 async fn wrong_method(Extension(id): Extension<RequestId>, method: Method) -> Response {

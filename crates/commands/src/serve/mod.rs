@@ -7,6 +7,7 @@ mod access;
 mod app;
 mod body;
 mod listener;
+mod metrics;
 mod reply;
 mod settings;
 

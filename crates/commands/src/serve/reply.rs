@@ -111,7 +111,8 @@ pub(crate) fn of_text(status: StatusCode, text: &'static str) -> Response {
     response
 }
 
-fn of_bytes(body: Vec<u8>, kind: HeaderValue) -> Response {
+/// A body of this type.
+pub(crate) fn of_bytes(body: Vec<u8>, kind: HeaderValue) -> Response {
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response

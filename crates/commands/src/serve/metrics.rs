@@ -1,0 +1,115 @@
+//! What the service measures, in the text format of Prometheus.
+//!
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/>; names follow <https://prometheus.io/docs/practices/naming/>.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+use remotemedia_runtime::{Metrics, NodeMetrics};
+
+/// The media type of [`TextEncoder`].
+pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The upper ends of the classes of durations, in seconds.
+const DURATIONS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+const MICROS: f64 = 1e6;
+
+/// A counter of nodes: its name, what it says, and where that is.
+type OfNode<T> = (&'static str, &'static str, fn(&NodeMetrics) -> T);
+
+const COUNTERS: [OfNode<u64>; 8] = [
+    ("remotemedia_node_items_in_total", "Items that a node received.", |node| node.items_in),
+    ("remotemedia_node_items_out_total", "Outputs of a node.", |node| node.items_out),
+    ("remotemedia_node_errors_total", "Items that failed at a node after all retries.", |node| node.errors),
+    ("remotemedia_node_failures_total", "Calls of a node that raised.", |node| node.failures),
+    ("remotemedia_node_retries_total", "Calls of a node that were made again.", |node| node.retries),
+    ("remotemedia_node_dropped_total", "Items that found the queue of a node full.", |node| node.dropped),
+    ("remotemedia_node_interrupted_total", "Items of a node that were cancelled.", |node| node.interrupted),
+    ("remotemedia_node_restarts_total", "Workers of a node that were replaced.", |node| node.restarts),
+];
+
+const SECONDS: [OfNode<f64>; 2] = [
+    ("remotemedia_node_seconds_total", "Time in the calls of a node.", |node| seconds(node.total_duration_us)),
+    ("remotemedia_node_queue_seconds_total", "Time that items waited for a node.", |node| seconds(node.queue_wait_us)),
+];
+
+/// What is measured of requests.
+pub(crate) struct RequestMetrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    pub(crate) in_progress: IntGauge,
+}
+
+impl RequestMetrics {
+    pub(crate) fn new() -> Self {
+        let requests = Opts::new("remotemedia_requests_total", "Requests by path and status.");
+        let durations =
+            HistogramOpts::new("remotemedia_request_duration_seconds", "Time from a request to its response.");
+        let metrics = Self {
+            registry: Registry::new(),
+            requests: fine(IntCounterVec::new(requests, &["path", "status"])),
+            durations: fine(HistogramVec::new(durations.buckets(DURATIONS.to_vec()), &["path"])),
+            in_progress: fine(IntGauge::new("remotemedia_calls_in_progress", "Calls that are in progress.")),
+        };
+        let Self { registry, requests, durations, in_progress } = &metrics;
+        fine(registry.register(Box::new(requests.clone())));
+        fine(registry.register(Box::new(durations.clone())));
+        fine(registry.register(Box::new(in_progress.clone())));
+        fine(registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self())));
+        metrics
+    }
+
+    /// A request of a known path has its response.
+    pub(crate) fn note(&self, path: &str, status: u16, took: Duration) {
+        self.requests.with_label_values(&[path, &status.to_string()]).inc();
+        self.durations.with_label_values(&[path]).observe(took.as_secs_f64());
+    }
+
+    /// All that is known now.
+    pub(crate) fn text(&self, nodes: Option<&Metrics>) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut families = self.registry.gather();
+        families.extend(nodes.map(of_nodes).unwrap_or_default());
+        // It writes to memory, and the names are ours.
+        fine(TextEncoder::new().encode(&families, &mut text));
+        text
+    }
+}
+
+fn of_nodes(metrics: &Metrics) -> Vec<prometheus::proto::MetricFamily> {
+    let registry = Registry::new();
+    let nodes = || metrics.node_metrics.iter();
+    for (name, help, of) in COUNTERS {
+        let counter = fine(IntCounterVec::new(Opts::new(name, help), &["node"]));
+        nodes().for_each(|node| counter.with_label_values(&[&node.node_id]).inc_by(of(node)));
+        fine(registry.register(Box::new(counter)));
+    }
+    for (name, help, of) in SECONDS {
+        let counter = fine(prometheus::CounterVec::new(Opts::new(name, help), &["node"]));
+        nodes().for_each(|node| counter.with_label_values(&[&node.node_id]).inc_by(of(node)));
+        fine(registry.register(Box::new(counter)));
+    }
+    let quantiles = Opts::new("remotemedia_node_duration_seconds", "Quantiles of the time of one call of a node.");
+    let quantiles = fine(GaugeVec::new(quantiles, &["node", "quantile"]));
+    for node in nodes() {
+        let of_node = [("0.5", node.p50_duration_us), ("0.95", node.p95_duration_us), ("0.99", node.p99_duration_us)];
+        for (quantile, micros) in of_node {
+            quantiles.with_label_values(&[&*node.node_id, quantile]).set(micros / MICROS);
+        }
+    }
+    fine(registry.register(Box::new(quantiles)));
+    registry.gather()
+}
+
+fn seconds(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64()
+}
+
+/// The value of what fails only for a name or label that is not allowed.
+fn fine<T>(made: prometheus::Result<T>) -> T {
+    made.expect("the names of metrics and labels are allowed, and each is there once")
+}
