@@ -13,22 +13,27 @@ from remotemedia._workers import pickling
 
 HEAD = """
 import collections, contextvars, functools, threading, typing
-from remotemedia import Pipeline
+from remotemedia import Pipeline, with_options
+from remotemedia.nodes import PassThroughNode
 
 def run(node, *items):
-    with Pipeline([node]).open(placement="process") as session:
+    nodes = [node, *(PassThroughNode() for _ in range(WORKERS - 1))]
+    with Pipeline([with_options(node, placement="process") for node in nodes]).open() as session:
         return [session.call(item) for item in items]
 
 """
 
 
-@pytest.fixture
-def run_script(tmp_path):
-    """Run a script, which ends with its own checks, and return what it prints."""
+@pytest.fixture(params=[1, 2])
+def run_script(tmp_path, request):
+    """Run a script, which ends with its own checks, and return what it prints.
+
+    The items pass one worker, or two.
+    """
 
     def run_script(text):
         script = tmp_path / "script.py"
-        script.write_text(HEAD + text)
+        script.write_text(f"WORKERS = {request.param}\n{HEAD}{text}")
         completed = subprocess.run(
             [sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=50
         )

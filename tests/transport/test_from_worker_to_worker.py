@@ -66,6 +66,16 @@ def segment_at(address):
     return next(inode for addresses, inode in mappings("self") if address in addresses)
 
 
+class Unpickles:
+    """An item that knows the processes that have unpickled it."""
+
+    def __init__(self):
+        self.processes = []
+
+    def __setstate__(self, state):
+        self.processes = [*state["processes"], os.getpid()]
+
+
 class Refuses:
     """Refuses every item."""
 
@@ -154,3 +164,15 @@ def test_memory_that_a_worker_used_when_it_died_is_used_again(tmp_path):
     assert len(list(tmp_path.iterdir())) == 8
     # Each death would leave a few of them in use.
     assert counts[-1] < max(counts[:40]) + 12
+
+
+def test_an_object_is_not_unpacked_between_two_workers():
+    here = os.getpid()
+
+    with in_workers(Same(), Same(), Same()).open() as session:
+        outputs = list(session.map([Unpickles() for _ in range(20)]))
+
+    for output in outputs:
+        *workers, last = output.processes
+        assert (len(set(workers)), last) == (3, here)
+        assert here not in workers

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use memchr::memmem;
 use pyo3::exceptions::{PyException, PyMemoryError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -141,7 +142,13 @@ impl ItemCodec<Object> for PythonCodec {
     }
 
     fn keep(&self, message: Arrived) -> Result<Object, Arrived> {
-        attach(|py| kept::keep(py, message).map(Object))
+        attach(|py| {
+            let has_own_names = |body: &[u8]| {
+                let is_there = |name: &Py<PyBytes>| memmem::find(body, name.as_bytes(py)).is_some();
+                self.names(py).map_or(true, |names| names.1.iter().any(is_there))
+            };
+            kept::keep(py, message, has_own_names).map(Object)
+        })
     }
 
     fn unpack_own(&self, message: Arrived) -> PyResult<Object> {
