@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,16 +66,6 @@ def segments(process):
 
 def segment_at(address):
     return next(inode for addresses, inode in mappings("self") if address in addresses)
-
-
-class Unpickles:
-    """An item that knows the processes that have unpickled it."""
-
-    def __init__(self):
-        self.processes = []
-
-    def __setstate__(self, state):
-        self.processes = [*state["processes"], os.getpid()]
 
 
 class Refuses:
@@ -166,13 +158,45 @@ def test_memory_that_a_worker_used_when_it_died_is_used_again(tmp_path):
     assert counts[-1] < max(counts[:40]) + 12
 
 
-def test_an_object_is_not_unpacked_between_two_workers():
-    here = os.getpid()
+UNPICKLES = """
+import os
 
-    with in_workers(Same(), Same(), Same()).open() as session:
-        outputs = list(session.map([Unpickles() for _ in range(20)]))
+class Unpickles:
+    def __init__(self):
+        self.processes = []
 
-    for output in outputs:
-        *workers, last = output.processes
-        assert (len(set(workers)), last) == (3, here)
-        assert here not in workers
+    def __setstate__(self, state):
+        self.processes = [*state["processes"], os.getpid()]
+"""
+
+THROUGH_WORKERS = """
+import os
+from unpickles import Unpickles
+from remotemedia import Pipeline
+from remotemedia.nodes import PassThroughNode
+
+if __name__ == "__main__":
+    nodes = [PassThroughNode().with_options(placement="process") for _ in range(3)]
+    with Pipeline(nodes).open() as session:
+        for output in session.map([Unpickles() for _ in range(20)]):
+            *workers, last = output.processes
+            assert len(set(workers)) == len(workers) == 3, output.processes
+            assert last == os.getpid() not in workers
+    print("done")
+"""
+
+
+def test_an_object_is_not_unpacked_between_two_workers(tmp_path):
+    # In a program of its own: modules that other tests have made are not found by workers.
+    (tmp_path / "unpickles.py").write_text(UNPICKLES)
+    (tmp_path / "program.py").write_text(THROUGH_WORKERS)
+
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+    assert (done.stdout, done.stderr) == ("done\n", "")

@@ -6,7 +6,8 @@ use remotemedia_runtime::{DEFAULT_QUEUE_SIZE, Plan, Stage, WhenFull};
 
 use crate::cli::CheckOptions;
 use crate::draw::{group_of, shown_options};
-use crate::loader::{Failure, FailureKind, Loader, Remark};
+use crate::failure::{Failure, FailureKind};
+use crate::loader::{Loader, Remark};
 use crate::table::{columns, counted, on_one_line};
 use crate::terminal;
 

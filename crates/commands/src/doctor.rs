@@ -1,6 +1,7 @@
 //! `doctor`: the environment, and what is wrong with it.
 
-use crate::loader::{Failure, Finding, FindingKind, Loader};
+use crate::failure::Failure;
+use crate::loader::{Finding, FindingKind, Loader};
 use crate::table::{columns, counted};
 use crate::terminal;
 

@@ -1,6 +1,7 @@
 //! What the end of a run says about items that failed without ending it.
 
-use crate::loader::{FailedItems, Failure, FailureKind};
+use crate::failure::{Failure, FailureKind};
+use crate::loader::FailedItems;
 use crate::table::counted_long;
 
 /// How many items were skipped and dead-lettered, and the first error; nothing if all went well.

@@ -2,8 +2,9 @@
 
 use crate::cli::GraphOptions;
 use crate::draw::{GraphFormat, draw};
+use crate::failure::Failure;
 use crate::input::Place;
-use crate::loader::{Failure, Loader};
+use crate::loader::Loader;
 use crate::{output, terminal};
 
 /// Draw the target.

@@ -11,6 +11,7 @@ mod descriptor;
 mod doctor;
 mod draw;
 mod entry;
+mod failure;
 mod failures;
 mod graph;
 mod input;
@@ -30,8 +31,9 @@ mod wav_tags;
 pub use cli::{HOST_PROGRAM, HostOptions};
 pub use draw::{GraphFormat, draw};
 pub use entry::{host_options, main};
+pub use failure::{Failure, FailureKind};
 pub use loader::{
-    FailedItems, Failure, FailureKind, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc,
-    ParameterDoc, Remark, RunResult, RunSettings,
+    FailedItems, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
+    RunResult, RunSettings,
 };
 pub use service::{CallError, CallErrorKind, CallId, Reply, Service};

@@ -4,7 +4,8 @@ use remotemedia_runtime::did_you_mean;
 use serde::Serialize;
 
 use crate::cli::NodesOptions;
-use crate::loader::{Failure, Loader, NodeDoc, ParameterDoc};
+use crate::failure::Failure;
+use crate::loader::{Loader, NodeDoc, ParameterDoc};
 use crate::table::columns;
 use crate::terminal;
 

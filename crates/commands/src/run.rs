@@ -8,8 +8,9 @@ use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Metrics, Value};
 
 use crate::cli::{AudioOptions, MetricsForm, RunOptions};
+use crate::failure::Failure;
 use crate::input::{self, InputFeed, InputFormat, Layout, Place, Source};
-use crate::loader::{Failure, ItemFeed, LoadedPipeline, Loader, RunResult, RunSettings};
+use crate::loader::{ItemFeed, LoadedPipeline, Loader, RunResult, RunSettings};
 use crate::output::{self, FileId, Output, OutputFormat, Stuck, write_all};
 use crate::progress::Progress;
 use crate::sample_format::SampleFormat;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use remotemedia_runtime::{Metrics, Value};
 
-use crate::loader::Failure;
+use crate::failure::Failure;
 
 /// A pipeline whose nodes are initialized, for items that come at any time. Its methods may be called on any thread.
 pub trait Service: Send + Sync {

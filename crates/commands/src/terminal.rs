@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use crate::descriptor;
-use crate::loader::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind};
 
 /// Print `text` to stdout, as it is.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 
 mod asyncio;
 mod attach;
+mod command_failure;
 mod command_line;
 mod convert;
 mod graph;

@@ -7,12 +7,13 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_commands::{
-    FailedItems, Failure, FailureKind, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc,
-    ParameterDoc, Remark, RunResult, RunSettings, Service,
+    FailedItems, Failure, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
+    RunResult, RunSettings, Service,
 };
 use remotemedia_runtime::{ErrorBudget, Fed, Feed, Items, Metrics, NodeFailure, Plan, Sink, Value};
 
 use crate::attach::{attach, detach};
+use crate::command_failure::{attached, failure_of};
 use crate::convert::object::Object;
 use crate::convert::{failure, values};
 use crate::run::Counting;
@@ -28,31 +29,6 @@ pyo3::import_exception!(remotemedia._cli.errors, StreamBrokenError);
 
 /// The [`Loader`] of Python pipelines. Its methods are called on Python's main thread, detached.
 pub(crate) struct PyLoader;
-
-/// Run `work` attached, and convert what it raises to a [`Failure`] of the commands.
-pub(crate) fn attached<R>(work: impl FnOnce(Python<'_>) -> PyResult<R>) -> Result<R, Failure> {
-    attach(|py| work(py).map_err(|error| failure_of(py, error)))
-}
-
-fn failure_of(py: Python<'_>, error: PyErr) -> Failure {
-    let text = error.to_string();
-    explain(py, error).unwrap_or_else(|unexpected| Failure::failed(format!("{text} ({unexpected})")))
-}
-
-fn explain(py: Python<'_>, error: PyErr) -> PyResult<Failure> {
-    let explain = py.import("remotemedia._cli.error_report")?.getattr("explain")?;
-    let (kind, message, users, full, code): (String, String, String, String, u8) =
-        explain.call1((error.into_value(py),))?.extract()?;
-    let kind = match kind.as_str() {
-        "usage" => FailureKind::Usage,
-        "interrupted" => FailureKind::Interrupted,
-        "terminated" => FailureKind::Terminated,
-        "exit" => FailureKind::Exited(code),
-        _ => FailureKind::Failed,
-    };
-    let non_empty = |text: String| (!text.is_empty()).then_some(text);
-    Ok(Failure { kind, message, traceback: non_empty(users), full_traceback: non_empty(full) })
-}
 
 impl Loader for PyLoader {
     fn load(&self, target: &str) -> Result<Box<dyn LoadedPipeline + '_>, Failure> {

@@ -15,6 +15,7 @@ use remotemedia_runtime::{Caller, Client, Metrics, RunError, Value};
 
 use crate::asyncio::context::CallerContext;
 use crate::attach::{attach, prepare_thread};
+use crate::command_failure::attached;
 use crate::convert::object::Object;
 use crate::convert::{failure, values};
 use crate::session::call::{Call, Outputs};
@@ -112,7 +113,7 @@ impl Service for PyService {
 
     fn close(&self, timeout: Duration) -> Result<(), Failure> {
         self.end_intake();
-        crate::loader::attached(|py| self.session.call_method1(py, "close_now", (timeout.as_secs_f64(),)).map(drop))
+        attached(|py| self.session.call_method1(py, "close_now", (timeout.as_secs_f64(),)).map(drop))
     }
 }
 

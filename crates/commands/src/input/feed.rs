@@ -10,7 +10,8 @@ use std::time::Duration;
 use remotemedia_runtime::Value;
 
 use super::Source;
-use crate::loader::{Failure, ItemFeed, Next};
+use crate::failure::Failure;
+use crate::loader::{ItemFeed, Next};
 use crate::terminal::reason;
 
 /// Enough that a disk or a pipe is read while a node works, little enough that memory stays flat: as long as the default queue

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
 use super::lines::Lines;
-use crate::loader::Failure;
+use crate::failure::Failure;
 
 /// A number of fewer digits always fits into an `i64`.
 const DIGITS_THAT_FIT: usize = 18;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Read};
 
-use crate::loader::Failure;
+use crate::failure::Failure;
 use crate::terminal::read_failure;
 
 /// More than any line that is meant as one item; without a limit a binary file without line breaks would fill the memory.

@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use remotemedia_runtime::Value;
 
 use crate::descriptor;
-use crate::loader::Failure;
+use crate::failure::Failure;
 use crate::terminal::{read_failure, reason};
 
 pub(crate) use feed::{FeedProgress, InputFeed};

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use remotemedia_runtime::{AudioChunk, Value};
 
-use crate::loader::Failure;
+use crate::failure::Failure;
 use crate::sample_format::SampleFormat;
 use crate::terminal::read_failure;
 

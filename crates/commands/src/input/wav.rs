@@ -7,7 +7,7 @@
 use std::io::{self, Chain, Cursor, ErrorKind, Read, Take};
 
 use super::pcm::{Chunks, Layout};
-use crate::loader::Failure;
+use crate::failure::Failure;
 use crate::sample_format::SampleFormat;
 use crate::terminal::read_failure;
 use crate::wav_tags::{EXTENSIBLE, IEEE_FLOAT, PCM, SUBFORMAT_TAIL};

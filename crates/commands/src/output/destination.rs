@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::replacement::Replacement;
 use crate::descriptor;
+use crate::failure::Failure;
 use crate::input::Place;
-use crate::loader::{Failure, Loader};
+use crate::loader::Loader;
 use crate::terminal::{reason, write_failure};
 
 /// How many bytes are written to a file at once.

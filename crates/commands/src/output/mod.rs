@@ -10,8 +10,9 @@ use clap::ValueEnum;
 use remotemedia_runtime::Value;
 
 use crate::descriptor;
+use crate::failure::Failure;
 use crate::input::{Place, is_other_media};
-use crate::loader::{Failure, Loader};
+use crate::loader::Loader;
 use crate::sample_format::SampleFormat;
 
 use audio::AudioEncoder;

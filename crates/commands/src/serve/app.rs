@@ -1,23 +1,19 @@
-//! What each path does.
+//! What all requests share, and one call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Extension, Router, middleware};
+use axum::http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prometheus::IntGauge;
-use remotemedia_runtime::Value;
+use remotemedia_runtime::{Metrics, Value};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::serve::metrics::{MEDIA_TYPE, RequestMetrics};
-use crate::serve::reply::{Problem, RequestId};
+use crate::serve::body;
+use crate::serve::metrics::RequestMetrics;
+use crate::serve::reply::Problem;
 use crate::serve::settings::Settings;
-use crate::serve::{access, body, reply};
 use crate::service::{CallId, Service};
 
 /// What all requests share.
@@ -42,8 +38,17 @@ impl App {
         self.is_draining.store(true, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// What the nodes did so far. May wait.
+    pub(crate) fn node_metrics(&self) -> Option<Metrics> {
+        self.service.metrics()
+    }
+
     /// Pass one item through the nodes.
-    async fn call(&self, headers: &HeaderMap, body: Body) -> Result<Vec<Value>, Problem> {
+    pub(crate) async fn call(&self, headers: &HeaderMap, body: Body) -> Result<Vec<Value>, Problem> {
         let Ok(_room) = self.in_flight.try_acquire() else {
             return Err(Problem::busy("too many calls are in progress"));
         };
@@ -108,47 +113,4 @@ impl Drop for AbandonOnDrop<'_> {
             self.service.abandon(id);
         }
     }
-}
-
-pub(crate) fn router(app: Arc<App>) -> Router {
-    let known = Router::new()
-        .route("/call", post(call))
-        .route("/healthz", get(|| async { reply::of_text(StatusCode::OK, "ok\n") }))
-        .route("/readyz", get(readiness))
-        .route("/metrics", get(metrics));
-    known
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(unknown_path)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), access::check))
-        .with_state(app)
-}
-
-async fn call(State(app): State<Arc<App>>, Extension(id): Extension<RequestId>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let outputs = app.call(&head.headers, body).await;
-    outputs.and_then(reply::of_outputs).unwrap_or_else(|problem| problem.response(&id))
-}
-
-async fn readiness(State(app): State<Arc<App>>) -> Response {
-    if app.is_draining.load(Ordering::Relaxed) {
-        return reply::of_text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
-    }
-    reply::of_text(StatusCode::OK, "ready\n")
-}
-
-async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let here = Arc::clone(&app);
-    // It may wait for locks of the session.
-    let nodes = tokio::task::spawn_blocking(move || here.service.metrics()).await.ok().flatten();
-    reply::of_bytes(app.metrics.text(nodes.as_ref()), HeaderValue::from_static(MEDIA_TYPE))
-}
-
-async fn wrong_method(Extension(id): Extension<RequestId>, method: Method) -> Response {
-    let message = format!("{method} is not possible here; see the header 'Allow'");
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "MethodError", message).response(&id)
-}
-
-async fn unknown_path(Extension(id): Extension<RequestId>, request: Request) -> Response {
-    let message = format!("there is nothing at '{}'; POST /call takes items", request.uri().path());
-    Problem::new(StatusCode::NOT_FOUND, "PathError", message).response(&id)
 }

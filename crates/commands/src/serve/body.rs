@@ -34,7 +34,7 @@ pub(crate) fn item(headers: &HeaderMap, body: Bytes) -> Result<Value, Problem> {
 }
 
 fn recording(body: Bytes) -> Result<Value, Problem> {
-    let broken = |failure: crate::loader::Failure| bad("WavError", failure.message);
+    let broken = |failure: crate::failure::Failure| bad("WavError", failure.message);
     let total = body.len() as u64;
     let mut chunks = wav::open(Cursor::new(body), "the body", CHUNK_MS, Some(total)).map_err(broken)?;
     let mut whole = match chunks.next() {

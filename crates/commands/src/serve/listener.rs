@@ -17,9 +17,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tower::Service as _;
 
-use crate::loader::Failure;
-use crate::serve::app;
+use crate::failure::Failure;
 use crate::serve::app::App;
+use crate::serve::router;
 use crate::terminal;
 
 /// The time for the head of a request, and for which a connection may be idle between two.
@@ -82,7 +82,7 @@ pub(crate) fn start(listener: TcpListener, app: Arc<App>, gone: SyncSender<()>) 
     };
     let (stop, stopped) = watch::channel(false);
     runtime.spawn(async move {
-        accept(listener, app::router(app), stopped).await;
+        accept(listener, router::router(app), stopped).await;
         gone.send(()).ok();
     });
     Ok(Server { runtime, stop })

@@ -9,6 +9,7 @@ mod body;
 mod listener;
 mod metrics;
 mod reply;
+mod router;
 mod settings;
 
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use crate::cli::ServeOptions;
-use crate::loader::{Failure, FailureKind, Loader};
+use crate::failure::{Failure, FailureKind};
+use crate::loader::Loader;
 use crate::serve::app::App;
 use crate::serve::settings::Settings;
 use crate::service::Service;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use std::{fs, path::Path};
 
 use crate::cli::ServeOptions;
-use crate::loader::Failure;
+use crate::failure::Failure;
 use crate::terminal;
 
 /// A token is compared as a whole, so it is kept as bytes.

@@ -1,0 +1,57 @@
+//! What each path does.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Router, middleware};
+
+use crate::serve::app::App;
+use crate::serve::metrics::MEDIA_TYPE;
+use crate::serve::reply::{Problem, RequestId};
+use crate::serve::{access, reply};
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let known = Router::new()
+        .route("/call", post(call))
+        .route("/healthz", get(|| async { reply::of_text(StatusCode::OK, "ok\n") }))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(metrics));
+    known
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(unknown_path)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), access::check))
+        .with_state(app)
+}
+
+async fn call(State(app): State<Arc<App>>, Extension(id): Extension<RequestId>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let outputs = app.call(&head.headers, body).await;
+    outputs.and_then(reply::of_outputs).unwrap_or_else(|problem| problem.response(&id))
+}
+
+async fn readiness(State(app): State<Arc<App>>) -> Response {
+    if app.is_draining() {
+        return reply::of_text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+    }
+    reply::of_text(StatusCode::OK, "ready\n")
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let here = Arc::clone(&app);
+    // It may wait for locks of the session.
+    let nodes = tokio::task::spawn_blocking(move || here.node_metrics()).await.ok().flatten();
+    reply::of_bytes(app.metrics.text(nodes.as_ref()), HeaderValue::from_static(MEDIA_TYPE))
+}
+
+async fn wrong_method(Extension(id): Extension<RequestId>, method: Method) -> Response {
+    let message = format!("{method} is not possible here; see the header 'Allow'");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "MethodError", message).response(&id)
+}
+
+async fn unknown_path(Extension(id): Extension<RequestId>, request: Request) -> Response {
+    let message = format!("there is nothing at '{}'; POST /call takes items", request.uri().path());
+    Problem::new(StatusCode::NOT_FOUND, "PathError", message).response(&id)
+}
