@@ -14,7 +14,7 @@ use crate::loader::{ItemFeed, LoadedPipeline, Loader, RunResult, RunSettings};
 use crate::output::{self, FileId, Output, OutputFormat, Stuck, write_all};
 use crate::progress::Progress;
 use crate::sample_format::SampleFormat;
-use crate::{descriptor, failures, metrics_table, terminal};
+use crate::{descriptor, failed_items, metrics_table, terminal};
 
 const DEFAULT_CHUNK_MS: u32 = 20;
 
@@ -59,11 +59,11 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
         feed.note_done(u64::MAX);
     }
     progress.finish(ran.is_ok());
-    if let Some(text) = failures::summary(&failed_items) {
+    if let Some(text) = failed_items::summary(&failed_items) {
         terminal::note(&text);
     }
     let ran = ran.map_err(|failure| hint_at_items(failure, &given));
-    let ran = ran.map_err(|failure| failures::explain_limit(failure, &failed_items, options.max_errors));
+    let ran = ran.map_err(|failure| failed_items::explain_limit(failure, &failed_items, options.max_errors));
     let (metrics, note) =
         complete(ran, &output, loader).map_err(|failure| match output.lock().destination.partial() {
             Some(text) => failure.and(&text),
