@@ -268,7 +268,8 @@ def test_the_time_of_a_node_is_that_of_its_calls_and_of_what_they_return(kind, p
 
     first, second = asyncio.run(main())
 
-    assert first["min_duration_us"] >= (10_000 if kind == "generator" else 5000)
+    # The clock of metrics and the histogram are exact to a few per cent.
+    assert first["min_duration_us"] >= (9_800 if kind == "generator" else 4900)
     assert abs(first["total_duration_us"] - 2 * first["avg_duration_us"]) <= 1
     assert second["items_in"] == 2
 

@@ -86,8 +86,8 @@ def test_calls_are_measured_in_every_kind_of_stage(placement, node, options, ite
         list(session.map(range(items)))
         measured = metrics_of(session)
 
-    assert measured["total_duration_us"] >= calls * CALL_US
-    # The minimum is exact to one percent.
+    assert measured["total_duration_us"] >= 0.98 * calls * CALL_US
+    # The clock of metrics and the histogram are exact to a few per cent.
     assert measured["min_duration_us"] >= 0.98 * CALL_US
     assert measured["avg_duration_us"] == pytest.approx(measured["total_duration_us"] / calls, rel=0.01)
 

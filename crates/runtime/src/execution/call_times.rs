@@ -117,7 +117,8 @@ mod tests {
 
         assert_eq!((first.items_in, first.items_out, count(&first)), (3, 3, 3));
         assert_eq!((second.items_in, second.items_out, count(&second)), (1, 0, 1));
-        assert!(second.durations[0].0 >= Duration::from_millis(2));
+        // The processor's counter agrees with the system's clock only nearly.
+        assert!(second.durations[0].0 >= Duration::from_micros(1980));
     }
 
     #[test]

@@ -148,6 +148,9 @@ fn an_interrupt_is_not_an_error() {
 
 const WORK: Duration = Duration::from_millis(2);
 
+/// What is measured of it at least: calls are timed by the processor's counter, which agrees with the system's clock only nearly.
+const MEASURED: u64 = 1980;
+
 fn work() {
     let started = Instant::now();
     while started.elapsed() < WORK {}
@@ -158,7 +161,8 @@ fn durations_are_those_of_the_calls() {
     let metrics = measure(Pipe::chain([pass().doing(Phase::Process, work), pass()]), [1, 2]);
 
     let node = &metrics.node_metrics[0];
-    assert!(node.min_duration_us >= 1990.0 && node.total_duration_us >= 4000 && node.avg_duration_us >= 2000.0);
+    let measured = (node.min_duration_us, node.avg_duration_us, node.total_duration_us);
+    assert!(measured.0 >= 1980.0 && measured.1 >= 1980.0 && measured.2 >= 2 * MEASURED, "{measured:?}");
     let rising = [node.min_duration_us, node.p50_duration_us, node.p95_duration_us, node.p99_duration_us];
     assert!(rising.is_sorted() && node.p99_duration_us <= node.max_duration_us);
     assert!(metrics.node_metrics[1].min_duration_us < node.min_duration_us);
@@ -173,7 +177,7 @@ fn the_time_inside_a_generator_is_that_of_its_node() {
 
     let metrics = measure(Pipe::chain([slow]), [1]);
 
-    assert!(metrics.node_metrics[0].total_duration_us >= 4000);
+    assert!(metrics.node_metrics[0].total_duration_us >= 2 * MEASURED);
 }
 
 #[test]
@@ -183,7 +187,7 @@ fn overhead_is_the_time_outside_of_the_nodes() {
     let metrics = measure(Pipe::chain([slow]), [1]);
 
     let node = &metrics.node_metrics[0];
-    assert!(node.initialize_duration_us >= 2000);
+    assert!(node.initialize_duration_us >= MEASURED);
     let inside = node.initialize_duration_us + node.total_duration_us;
     assert!((metrics.total_duration_us - inside).abs_diff(metrics.overhead_us) <= 2);
 }
