@@ -243,3 +243,19 @@ def test_the_token_is_asked_for_once_in_a_tab(guarded, visit, expect):
     expect(dialog).to_be_hidden()
     assert all("401" in problem for problem in opened.problems)
     opened.problems.clear()
+
+
+def test_a_hidden_page_asks_for_nothing(serve, visit, expect):
+    opened = visit(serve("same"))
+    expect(opened.page.get_by_text("ready", exact=True)).to_be_visible()
+    opened.page.clock.install()
+    opened.page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
+    opened.page.clock.run_for(3000)
+    asked = []
+    opened.page.on("request", lambda request: asked.append(request.url))
+
+    opened.page.clock.run_for(60_000)
+    assert asked == []
+
+    with opened.page.expect_response("**/status"):
+        opened.page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
