@@ -39,6 +39,7 @@ class Server:
 
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
+    reader: threading.Thread | None = None
     address: tuple[str, int] = ("", 0)
 
     def start_reading(self):
@@ -47,7 +48,8 @@ class Server:
             self.lines.append(line)
             if found := re.search(r"http://([\d.]+):(\d+)", line):
                 self.address = found[1], int(found[2])
-                threading.Thread(target=self._read_on, daemon=True).start()
+                self.reader = threading.Thread(target=self._read_on, daemon=True)
+                self.reader.start()
                 return
         raise AssertionError("".join(self.lines))
 
@@ -110,8 +112,9 @@ def serve():
         if server.process.poll() is None:
             server.process.kill()
             server.process.wait(TIMEOUT_SECS)
-        with contextlib.suppress(ValueError):
-            server.process.stderr.close()
+        if server.reader is not None:
+            server.reader.join(TIMEOUT_SECS)
+        server.process.stderr.close()
 
 
 @pytest.fixture
