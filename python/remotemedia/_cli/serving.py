@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from remotemedia._graph.factories import with_nodes
 from remotemedia._graph.graph import is_factory
 from remotemedia._graph.options import session_settings
 from remotemedia.exceptions import NodeError, PipelineError, SessionClosedError
@@ -27,7 +28,7 @@ def open_service(graph: Graph) -> Session:
             "use 'run', which needs no input"
         )
     settings, _ = session_settings({"enable_metrics": True})
-    return open_session(Session, graph.made(), settings | {"has_own_thread": True}, Opener())  # type: ignore[no-any-return]
+    return open_session(Session, with_nodes(graph), settings | {"has_own_thread": True}, Opener())  # type: ignore[no-any-return]
 
 
 def has_own_nodes(graph: Graph) -> bool:
