@@ -43,7 +43,7 @@ class Server:
         """Read what the process writes, up to its address, and go on beside the test."""
         for line in self.process.stderr:
             self.lines.append(line)
-            if found := re.search(r"http://([\d.]+):(\d+)", line):
+            if found := re.search(r"https?://([\d.]+):(\d+)", line):
                 self.address = found[1], int(found[2])
                 threading.Thread(target=self._read_on, daemon=True).start()
                 return
@@ -84,9 +84,9 @@ def serve():
     """Return a function that serves a pipeline of `app.py`, by its name there."""
     servers = []
 
-    def start(name, *options):
+    def start(name, *options, **settings):
         command = [sys.executable, "-m", "remotemedia", "serve", f"{APP}:{name}", "--port", "0", *options]
-        server = Server(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        server = Server(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **settings))
         servers.append(server)
         server.start_reading()
         return server

@@ -132,6 +132,9 @@ pub(crate) struct ServeOptions {
 
     #[command(flatten)]
     pub(crate) access: AccessOptions,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
 }
 
 #[derive(Debug, Args)]
@@ -160,6 +163,18 @@ pub(crate) struct AccessOptions {
     /// Let other machines use the pipeline without a token
     #[arg(long)]
     pub(crate) insecure: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct TlsOptions {
+    /// Serve HTTPS with the certificate in FILE, and those of its issuers after it, as PEM
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate, as PEM
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 /// A time that a clock can wait for.

@@ -46,7 +46,7 @@ fn refusal(settings: &Settings, headers: &HeaderMap, is_open: bool) -> Option<Pr
         ));
     }
     if let Some(origin) = header(headers, ORIGIN.as_str())
-        && !is_own_origin(origin, header(headers, HOST.as_str()))
+        && !is_own_origin(origin, header(headers, HOST.as_str()), settings.tls.is_some())
     {
         return Some(Problem::new(
             StatusCode::FORBIDDEN,
@@ -71,8 +71,17 @@ fn names_loopback(host: &str) -> bool {
         .is_ok_and(|authority| is_loopback(authority.host().trim_start_matches('[').trim_end_matches(']')))
 }
 
-fn is_own_origin(origin: &str, host: Option<&str>) -> bool {
-    origin.split_once("://").is_some_and(|(_, origin)| Some(origin) == host)
+/// Over TLS, a page that came without it is another site: anyone on the way could have written it. Without TLS, the page may have come
+/// over TLS all the same, through a proxy.
+fn is_own_origin(origin: &str, host: Option<&str>, is_tls: bool) -> bool {
+    let (Some((scheme, authority)), Some(host)) = (origin.split_once("://"), host) else { return false };
+    let default_port = match scheme {
+        "https" => ":443",
+        "http" if !is_tls => ":80",
+        _ => return false,
+    };
+    // Browsers leave the default port out, in both.
+    authority.eq_ignore_ascii_case(host.strip_suffix(default_port).unwrap_or(host))
 }
 
 #[cfg(test)]
@@ -83,6 +92,7 @@ mod tests {
         Settings {
             host: host.to_owned(),
             token: token.map(|token| token.as_bytes().to_vec()),
+            tls: None,
             max_in_flight: 1,
             max_body: 1,
             request_timeout: std::time::Duration::from_secs(1),
@@ -119,6 +129,25 @@ mod tests {
         for origin in ["http://localhost:8001", "https://evil.example", "null"] {
             assert_eq!(with_origin(origin), Some(403), "{origin}");
         }
+    }
+
+    #[test]
+    fn the_origin_has_the_scheme_of_the_service() {
+        for (origin, host, with_tls, without) in [
+            ("https://a.example", "a.example", true, true),
+            ("https://a.example", "a.example:443", true, true),
+            ("https://a.example:8443", "a.example:8443", true, true),
+            ("http://a.example", "a.example", false, true),
+            ("http://a.example", "a.example:80", false, true),
+            ("http://a.example", "a.example:443", false, false),
+            ("https://a.example", "a.example:8443", false, false),
+            ("ftp://a.example", "a.example", false, false),
+            ("a.example", "a.example", false, false),
+        ] {
+            let found = [true, false].map(|is_tls| is_own_origin(origin, Some(host), is_tls));
+            assert_eq!(found, [with_tls, without], "{origin} {host}");
+        }
+        assert!(!is_own_origin("http://a.example", None, false));
     }
 
     #[test]

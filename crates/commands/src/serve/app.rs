@@ -11,6 +11,7 @@ use remotemedia_runtime::{Metrics, Value};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::serve::body;
+use crate::serve::body_rate::{SlowBodyError, TimedBody};
 use crate::serve::metrics::RequestMetrics;
 use crate::serve::reply::Problem;
 use crate::serve::settings::Settings;
@@ -73,11 +74,13 @@ impl App {
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Problem> {
-        let read = Limited::new(body, self.settings.max_body).collect().await;
+        let read = Limited::new(TimedBody::new(body), self.settings.max_body).collect().await;
         read.map(http_body_util::Collected::to_bytes).map_err(|error| {
             if error.is::<LengthLimitError>() {
                 let message = format!("the body is longer than {} bytes", self.settings.max_body);
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BodyError", message)
+            } else if error.is::<SlowBodyError>() {
+                Problem::new(StatusCode::REQUEST_TIMEOUT, "BodyError", error.to_string())
             } else {
                 Problem::new(StatusCode::BAD_REQUEST, "BodyError", "the body ended early")
             }

@@ -6,11 +6,17 @@
 mod access;
 mod app;
 mod body;
+mod body_rate;
+mod certificate_dates;
+mod clock;
+mod connection;
+mod descriptors;
 mod listener;
 mod metrics;
 mod reply;
 mod router;
 mod settings;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -39,10 +45,12 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
     let name = pipeline.plan().name().to_owned();
     let service = pipeline.open()?;
 
+    descriptors::raise_limit();
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let app = Arc::new(App::new(Arc::clone(&service), settings));
     let (gone, all_gone) = sync_channel(1);
     let server = listener::start(listener, Arc::clone(&app), gone)?;
-    terminal::note(&format!("serving '{name}' on http://{address}; Ctrl-C stops it"));
+    terminal::note(&format!("serving '{name}' on {scheme}://{address}; Ctrl-C stops it"));
     let stopped = wait_for_signal(loader);
     app.begin_drain();
     server.stop_accepting();

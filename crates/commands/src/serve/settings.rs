@@ -1,11 +1,15 @@
 //! What the options of `serve` ask for, checked.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, path::Path};
 
+use tokio_rustls::rustls::ServerConfig;
+
 use crate::cli::ServeOptions;
 use crate::failure::Failure;
+use crate::serve::tls;
 use crate::terminal;
 
 /// A token is compared as a whole, so it is kept as bytes.
@@ -13,6 +17,7 @@ use crate::terminal;
 pub(crate) struct Settings {
     pub(crate) host: String,
     pub(crate) token: Option<Vec<u8>>,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) max_in_flight: usize,
     pub(crate) max_body: usize,
     pub(crate) request_timeout: Duration,
@@ -31,6 +36,7 @@ impl Settings {
         Ok(Self {
             host: options.host.clone(),
             token,
+            tls: tls::read(&options.tls)?,
             max_in_flight: options.limits.max_in_flight,
             max_body: options.limits.max_body,
             request_timeout: Duration::from_secs_f64(options.limits.request_timeout),
