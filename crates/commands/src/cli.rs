@@ -12,6 +12,7 @@ use crate::draw::GraphFormat;
 use crate::input::InputFormat;
 use crate::output::OutputFormat;
 use crate::sample_format::SampleFormat;
+use crate::serve::LogFormat;
 
 /// The name of the standalone program, whose command line has `--python` besides all others.
 pub const HOST_PROGRAM: &str = "remotemedia-host";
@@ -135,6 +136,9 @@ pub(crate) struct ServeOptions {
 
     #[command(flatten)]
     pub(crate) tls: TlsOptions,
+
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
 }
 
 #[derive(Debug, Args)]
@@ -163,6 +167,11 @@ pub(crate) struct AccessOptions {
     /// Let other machines use the pipeline without a token
     #[arg(long)]
     pub(crate) insecure: bool,
+
+    /// Let pages of ORIGIN, such as `https://app.example`, use the pipeline; repeat the option for several. '*' stands for
+    /// all, and needs a token
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) cors_origin: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -175,6 +184,14 @@ pub(crate) struct TlsOptions {
     /// The private key of the certificate, as PEM
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Log")]
+pub(crate) struct LogOptions {
+    /// Write a line to stderr for each request, too, not only for errors, as text or as JSON
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 /// A time that a clock can wait for.

@@ -12,10 +12,11 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::serve::body;
 use crate::serve::body_rate::{SlowBodyError, TimedBody};
+use crate::serve::log::Log;
 use crate::serve::metrics::RequestMetrics;
-use crate::serve::reply::Problem;
+use crate::serve::reply::{Problem, RequestId};
 use crate::serve::settings::Settings;
-use crate::service::{CallId, Service};
+use crate::service::{CallError, CallErrorKind, CallId, Service};
 
 /// What all requests share.
 pub(crate) struct App {
@@ -25,13 +26,14 @@ pub(crate) struct App {
     in_flight: Semaphore,
     is_draining: AtomicBool,
     pub(crate) metrics: RequestMetrics,
+    pub(crate) log: Log,
 }
 
 impl App {
-    pub(crate) fn new(service: Arc<dyn Service>, settings: Settings) -> Self {
+    pub(crate) fn new(service: Arc<dyn Service>, settings: Settings, log: Log) -> Self {
         let in_flight = Semaphore::new(settings.max_in_flight);
         let (is_draining, metrics) = (AtomicBool::new(false), RequestMetrics::new());
-        Self { service, settings, in_flight, is_draining, metrics }
+        Self { service, settings, in_flight, is_draining, metrics, log }
     }
 
     /// Let balancers go on to others.
@@ -48,8 +50,23 @@ impl App {
         self.service.metrics()
     }
 
+    /// What clients learn of an error, which is logged if it is that of a node.
+    pub(crate) fn problem_of(&self, error: CallError, id: &RequestId) -> Problem {
+        let is_of_node = error.kind == CallErrorKind::Node;
+        let problem = Problem::from(error);
+        if is_of_node {
+            self.log_problem(&problem, id);
+        }
+        problem
+    }
+
+    /// Log what went wrong on our side.
+    pub(crate) fn log_problem(&self, problem: &Problem, id: &RequestId) {
+        self.log.failure(problem.log_entry(id));
+    }
+
     /// Pass one item through the nodes.
-    pub(crate) async fn call(&self, headers: &HeaderMap, body: Body) -> Result<Vec<Value>, Problem> {
+    pub(crate) async fn call(&self, headers: &HeaderMap, body: Body, id: &RequestId) -> Result<Vec<Value>, Problem> {
         let Ok(_room) = self.in_flight.try_acquire() else {
             return Err(Problem::busy("too many calls are in progress"));
         };
@@ -57,11 +74,11 @@ impl App {
         let work = async {
             let item = body::item(headers, self.read(body).await?)?;
             let (sender, receiver) = oneshot::channel();
-            let id = self.service.call(item, Box::new(move |outputs| drop(sender.send(outputs))));
-            let mut abandoned = AbandonOnDrop { service: &*self.service, id: Some(id) };
+            let call = self.service.call(item, Box::new(move |outputs| drop(sender.send(outputs))));
+            let mut abandoned = AbandonOnDrop { service: &*self.service, id: Some(call) };
             let outputs = receiver.await;
             abandoned.id = None;
-            outputs.map_err(|_| Problem::busy("the service is closing"))?.map_err(Problem::from)
+            outputs.map_err(|_| Problem::busy("the service is closing"))?.map_err(|error| self.problem_of(error, id))
         };
         let timeout = self.settings.request_timeout;
         tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {

@@ -84,7 +84,7 @@ async fn accept_all(listener: tokio::net::TcpListener, app: &Arc<App>, mut stopp
     let acceptor = Acceptor { listener, room: Arc::new(Semaphore::new(descriptors::room_for_connections())) };
     // Every connection holds a sender: the receiver learns when there is none any more.
     let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
-    let tls = app.settings.tls.clone().map(TlsAcceptor::from);
+    let tls = app.settings.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)));
     let connections = Connections { router: router::router(Arc::clone(app)), tls, stopped: stopped.clone(), alive };
     loop {
         tokio::select! {

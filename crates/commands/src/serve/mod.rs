@@ -10,13 +10,20 @@ mod body_rate;
 mod certificate_dates;
 mod clock;
 mod connection;
+mod cors;
 mod descriptors;
 mod listener;
+mod log;
+mod log_line;
 mod metrics;
 mod reply;
 mod router;
 mod settings;
 mod tls;
+mod trace_context;
+mod watch;
+
+pub(crate) use log_line::LogFormat;
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -26,6 +33,8 @@ use crate::cli::ServeOptions;
 use crate::failure::{Failure, FailureKind};
 use crate::loader::Loader;
 use crate::serve::app::App;
+use crate::serve::log::Log;
+use crate::serve::log_line::NoteKind;
 use crate::serve::settings::Settings;
 use crate::service::Service;
 use crate::terminal;
@@ -47,11 +56,16 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
 
     descriptors::raise_limit();
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
-    let app = Arc::new(App::new(Arc::clone(&service), settings));
+    let log = Log::start(options.log.log_format)?;
+    if let Some(warning) = settings.tls.as_ref().and_then(|tls| tls.warning.as_ref()) {
+        log.note(NoteKind::Warning, warning);
+    }
+    let app = Arc::new(App::new(Arc::clone(&service), settings, log));
     let (gone, all_gone) = sync_channel(1);
     let server = listener::start(listener, Arc::clone(&app), gone)?;
-    terminal::note(&format!("serving '{name}' on {scheme}://{address}; Ctrl-C stops it"));
+    app.log.note(NoteKind::Start, format!("serving '{name}' on {scheme}://{address}; Ctrl-C stops it"));
     let stopped = wait_for_signal(loader);
+    app.log.note(NoteKind::Stop, format!("stopping; requests in progress have {} s to end", options.grace));
     app.begin_drain();
     server.stop_accepting();
     let deadline = Instant::now() + Duration::from_secs_f64(options.grace);
@@ -60,7 +74,7 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
             match all_gone.recv_timeout(SIGNAL_POLL_INTERVAL) {
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => loader.check_signals()?,
                 Err(RecvTimeoutError::Timeout) => {
-                    terminal::note("requests in progress were dropped at the end of the grace period");
+                    app.log.note(NoteKind::Warning, "requests in progress were dropped at the end of the grace period");
                     break Ok(0);
                 }
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => break Ok(0),
@@ -68,7 +82,9 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
         }
     });
     server.end();
-    end(&*service, outcome)
+    let outcome = end(&*service, outcome);
+    app.log.close();
+    outcome
 }
 
 /// Wait until a signal asks to stop.

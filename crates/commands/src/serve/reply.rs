@@ -8,6 +8,7 @@ use remotemedia_runtime::Value;
 use serde_json::json;
 
 use crate::output::json;
+use crate::serve::log_line::FailureEntry;
 use crate::service::{CallError, CallErrorKind};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -31,7 +32,7 @@ impl RequestId {
         }))
     }
 
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
 
@@ -62,6 +63,16 @@ impl Problem {
     #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// What the log says of it.
+    pub(crate) fn log_entry(&self, id: &RequestId) -> FailureEntry {
+        FailureEntry {
+            type_name: self.type_name.clone(),
+            message: self.message.clone(),
+            node_id: self.node_id.clone(),
+            id: id.clone(),
+        }
     }
 
     pub(crate) fn response(self, id: &RequestId) -> Response {

@@ -11,7 +11,7 @@ use axum::{Extension, Router, middleware};
 use crate::serve::app::App;
 use crate::serve::metrics::MEDIA_TYPE;
 use crate::serve::reply::{Problem, RequestId};
-use crate::serve::{access, reply};
+use crate::serve::{reply, watch};
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     let known = Router::new()
@@ -22,14 +22,16 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     known
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), access::check))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), watch::watch))
         .with_state(app)
 }
 
 async fn call(State(app): State<Arc<App>>, Extension(id): Extension<RequestId>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let outputs = app.call(&head.headers, body).await;
-    outputs.and_then(reply::of_outputs).unwrap_or_else(|problem| problem.response(&id))
+    let outputs = app.call(&head.headers, body, &id).await;
+    let response =
+        outputs.and_then(|outputs| reply::of_outputs(outputs).inspect_err(|problem| app.log_problem(problem, &id)));
+    response.unwrap_or_else(|problem| problem.response(&id))
 }
 
 async fn readiness(State(app): State<Arc<App>>) -> Response {

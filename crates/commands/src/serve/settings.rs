@@ -1,15 +1,13 @@
 //! What the options of `serve` ask for, checked.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, path::Path};
 
-use tokio_rustls::rustls::ServerConfig;
-
 use crate::cli::ServeOptions;
 use crate::failure::Failure;
-use crate::serve::tls;
+use crate::serve::cors::Cors;
+use crate::serve::tls::Tls;
 use crate::terminal;
 
 /// A token is compared as a whole, so it is kept as bytes.
@@ -17,7 +15,8 @@ use crate::terminal;
 pub(crate) struct Settings {
     pub(crate) host: String,
     pub(crate) token: Option<Vec<u8>>,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) cors: Cors,
     pub(crate) max_in_flight: usize,
     pub(crate) max_body: usize,
     pub(crate) request_timeout: Duration,
@@ -33,10 +32,12 @@ impl Settings {
                 options.host
             )));
         }
+        let cors = Cors::of(&options.access.cors_origin, token.is_some() || options.access.insecure)?;
         Ok(Self {
             host: options.host.clone(),
             token,
-            tls: tls::read(&options.tls)?,
+            tls: Tls::read(&options.tls)?,
+            cors,
             max_in_flight: options.limits.max_in_flight,
             max_body: options.limits.max_body,
             request_timeout: Duration::from_secs_f64(options.limits.request_timeout),

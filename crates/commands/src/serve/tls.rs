@@ -21,18 +21,25 @@ const PROTOCOL: &[u8] = b"http/1.1";
 /// How the label of a key begins that only its password opens.
 const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY";
 
-/// The certificate and the key that the options name, ready for connections. Its dates may be a reason for a warning.
-pub(crate) fn read(options: &TlsOptions) -> Result<Option<Arc<ServerConfig>>, Failure> {
-    let (Some(certificate_path), Some(key_path)) = (&options.tls_cert, &options.tls_key) else { return Ok(None) };
-    let chain = read_chain(certificate_path)?;
-    let key = read_key(key_path)?;
-    if let Some(warning) = dates_warning(certificate_path, &chain, SystemTime::now()) {
-        terminal::note(&warning);
-    }
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
-    let mut config = config.map_err(|error| {
+/// A certificate and its key, ready for connections.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    pub(crate) config: Arc<ServerConfig>,
+    /// What is odd about the certificate.
+    pub(crate) warning: Option<String>,
+}
+
+impl Tls {
+    /// Those that the options name.
+    pub(crate) fn read(options: &TlsOptions) -> Result<Option<Self>, Failure> {
+        let (Some(certificate_path), Some(key_path)) = (&options.tls_cert, &options.tls_key) else { return Ok(None) };
+        let chain = read_chain(certificate_path)?;
+        let key = read_key(key_path)?;
+        let warning = dates_warning(certificate_path, &chain, SystemTime::now());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
+        let mut config = config.map_err(|error| {
         let (certificate, key) = (certificate_path.display(), key_path.display());
         Failure::usage(match error {
             TlsError::InconsistentKeys(_) => format!(
@@ -42,8 +49,9 @@ pub(crate) fn read(options: &TlsOptions) -> Result<Option<Arc<ServerConfig>>, Fa
             error => format!("--tls-cert '{certificate}' and --tls-key '{key}' cannot be used: {error}"),
         })
     })?;
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
-    Ok(Some(Arc::new(config)))
+        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        Ok(Some(Self { config: Arc::new(config), warning }))
+    }
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
@@ -89,8 +97,8 @@ fn dates_warning(path: &Path, chain: &[CertificateDer<'_>], now: SystemTime) -> 
     let dates = certificate_dates::read(chain.first()?)?;
     let (path, now) = (path.display(), clock::seconds(now));
     if now > dates.not_after {
-        return Some(format!("warning: --tls-cert '{path}' has expired on {}", clock::date(dates.not_after)));
+        return Some(format!("--tls-cert '{path}' has expired on {}", clock::date(dates.not_after)));
     }
     (now < dates.not_before)
-        .then(|| format!("warning: --tls-cert '{path}' is not valid before {}", clock::date(dates.not_before)))
+        .then(|| format!("--tls-cert '{path}' is not valid before {}", clock::date(dates.not_before)))
 }
