@@ -187,11 +187,15 @@ pub(crate) struct TlsOptions {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Log")]
+#[command(next_help_heading = "Logs and traces")]
 pub(crate) struct LogOptions {
     /// Write a line to stderr for each request, too, not only for errors, as text or as JSON
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
+
+    /// Send a span for each request and node to the OpenTelemetry collector at URL, such as `http://localhost:4318`
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp: Option<String>,
 }
 
 /// A time that a clock can wait for.

@@ -73,6 +73,7 @@ mod tests {
             token: token.map(|token| token.as_bytes().to_vec()),
             tls: None,
             cors: Cors::default(),
+            collector: None,
             max_in_flight: 1,
             max_body: 1,
             request_timeout: std::time::Duration::from_secs(1),

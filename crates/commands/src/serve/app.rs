@@ -14,6 +14,7 @@ use crate::serve::body;
 use crate::serve::body_rate::{SlowBodyError, TimedBody};
 use crate::serve::log::Log;
 use crate::serve::metrics::RequestMetrics;
+use crate::serve::otlp::Tracer;
 use crate::serve::reply::{Problem, RequestId};
 use crate::serve::settings::Settings;
 use crate::service::{CallError, CallErrorKind, CallId, Service};
@@ -27,13 +28,16 @@ pub(crate) struct App {
     is_draining: AtomicBool,
     pub(crate) metrics: RequestMetrics,
     pub(crate) log: Log,
+    /// Takes spans, if a collector wants them.
+    pub(crate) tracer: Option<Tracer>,
 }
 
 impl App {
-    pub(crate) fn new(service: Arc<dyn Service>, settings: Settings, log: Log) -> Self {
+    pub(crate) fn new(service: Arc<dyn Service>, settings: Settings, log: Log, name: &str) -> Self {
+        let tracer = settings.collector.clone().map(|collector| Tracer::new(collector, name));
         let in_flight = Semaphore::new(settings.max_in_flight);
         let (is_draining, metrics) = (AtomicBool::new(false), RequestMetrics::new());
-        Self { service, settings, in_flight, is_draining, metrics, log }
+        Self { service, settings, in_flight, is_draining, metrics, log, tracer }
     }
 
     /// Let balancers go on to others.

@@ -73,8 +73,17 @@ pub(crate) fn start(listener: TcpListener, app: Arc<App>, gone: SyncSender<()>) 
         tokio::net::TcpListener::from_std(listener).map_err(failed)?
     };
     let (stop, stopped) = watch::channel(false);
+    let here = Arc::clone(&app);
+    runtime.spawn(async move {
+        if let Some(tracer) = &here.tracer {
+            tracer.run(&here.log).await;
+        }
+    });
     runtime.spawn(async move {
         accept_all(listener, &app, stopped).await;
+        if let Some(tracer) = &app.tracer {
+            tracer.finish().await;
+        }
         gone.send(()).ok();
     });
     Ok(Server { runtime, stop })

@@ -16,9 +16,11 @@ mod listener;
 mod log;
 mod log_line;
 mod metrics;
+mod otlp;
 mod reply;
 mod router;
 mod settings;
+mod span;
 mod tls;
 mod trace_context;
 mod watch;
@@ -60,7 +62,7 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
     if let Some(warning) = settings.tls.as_ref().and_then(|tls| tls.warning.as_ref()) {
         log.note(NoteKind::Warning, warning);
     }
-    let app = Arc::new(App::new(Arc::clone(&service), settings, log));
+    let app = Arc::new(App::new(Arc::clone(&service), settings, log, &name));
     let (gone, all_gone) = sync_channel(1);
     let server = listener::start(listener, Arc::clone(&app), gone)?;
     app.log.note(NoteKind::Start, format!("serving '{name}' on {scheme}://{address}; Ctrl-C stops it"));

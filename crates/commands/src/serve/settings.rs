@@ -7,6 +7,7 @@ use std::{fs, path::Path};
 use crate::cli::ServeOptions;
 use crate::failure::Failure;
 use crate::serve::cors::Cors;
+use crate::serve::otlp::Collector;
 use crate::serve::tls::Tls;
 use crate::terminal;
 
@@ -17,6 +18,7 @@ pub(crate) struct Settings {
     pub(crate) token: Option<Vec<u8>>,
     pub(crate) tls: Option<Tls>,
     pub(crate) cors: Cors,
+    pub(crate) collector: Option<Collector>,
     pub(crate) max_in_flight: usize,
     pub(crate) max_body: usize,
     pub(crate) request_timeout: Duration,
@@ -38,6 +40,7 @@ impl Settings {
             token,
             tls: Tls::read(&options.tls)?,
             cors,
+            collector: options.log.otlp.as_deref().map(Collector::of).transpose()?,
             max_in_flight: options.limits.max_in_flight,
             max_body: options.limits.max_body,
             request_timeout: Duration::from_secs_f64(options.limits.request_timeout),

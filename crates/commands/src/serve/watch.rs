@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
@@ -14,13 +14,15 @@ use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
+use serde_json::json;
 
-use crate::serve::access;
 use crate::serve::app::App;
 use crate::serve::connection::Peer;
 use crate::serve::log_line::RequestEntry;
 use crate::serve::reply::RequestId;
+use crate::serve::span::{Span, SpanKind};
 use crate::serve::trace_context::TraceContext;
+use crate::serve::{access, span};
 
 /// What logs and metrics show where the client has gone before its response, as others do.
 const CLIENT_GONE: u16 = 499;
@@ -56,12 +58,16 @@ struct Visit {
     peer: Option<SocketAddr>,
     bytes_in: Option<u64>,
     trace: TraceContext,
+    /// The span of the request, if it is recorded: when it began, and its id.
+    span: Option<(SystemTime, u64)>,
     status: Option<u16>,
     bytes_out: u64,
 }
 
 impl Visit {
     fn begin(app: &Arc<App>, request: &Request) -> Self {
+        let trace = TraceContext::of(request.headers());
+        let is_recorded = app.tracer.is_some() && trace.is_sampled;
         Self {
             app: Arc::clone(app),
             began: Instant::now(),
@@ -72,7 +78,8 @@ impl Visit {
             target: request.uri().path_and_query().cloned(),
             peer: request.extensions().get::<Peer>().map(|peer| peer.0),
             bytes_in: content_length(request.headers()),
-            trace: TraceContext::of(request.headers()),
+            trace,
+            span: is_recorded.then(|| (SystemTime::now(), span::new_id())),
             status: None,
             bytes_out: 0,
         }
@@ -90,6 +97,36 @@ impl Visit {
         response.map(|body| Body::new(VisitedBody { body, visit: self }))
     }
 
+    /// The names are those of <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>.
+    fn span_of(&self, begin: SystemTime, span_id: u64, took: Duration) -> Span {
+        let method = self.method.as_str();
+        let status = self.status.unwrap_or(CLIENT_GONE);
+        let scheme = if self.app.settings.tls.is_some() { "https" } else { "http" };
+        let mut attributes = vec![
+            ("http.request.method", json!(method)),
+            ("url.path", json!(self.target.as_ref().map_or("", PathAndQuery::path))),
+            ("url.scheme", json!(scheme)),
+            ("http.response.status_code", json!(status)),
+            ("remotemedia.request.id", json!(self.id.text())),
+        ];
+        let route = self.route.as_ref().map(MatchedPath::as_str);
+        attributes.extend(route.map(|route| ("http.route", json!(route))));
+        attributes.extend(self.peer.map(|peer| ("client.address", json!(peer.ip().to_string()))));
+        let is_failed = status >= 500;
+        attributes.extend(is_failed.then(|| ("error.type", json!(status.to_string()))));
+        Span {
+            trace_id: self.trace.trace_id,
+            id: span_id,
+            parent_id: self.trace.parent_id,
+            name: route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}")),
+            kind: SpanKind::Server,
+            begin,
+            end: begin + took,
+            attributes,
+            error: is_failed.then(|| format!("status {status}")),
+        }
+    }
+
     fn count(&self, status: u16) {
         let route = self.route.as_ref().map_or("other", MatchedPath::as_str);
         self.app.metrics.note(route, status, self.began.elapsed());
@@ -101,12 +138,16 @@ impl Drop for Visit {
         if self.status.is_none() {
             self.count(CLIENT_GONE);
         }
+        let took = self.began.elapsed();
+        if let (Some(tracer), Some((begin, span_id))) = (&self.app.tracer, self.span) {
+            tracer.record(self.span_of(begin, span_id, took));
+        }
         if self.app.log.has_requests() {
             self.app.log.request(RequestEntry {
                 method: self.method.clone(),
                 target: self.target.take(),
                 status: self.status.unwrap_or(CLIENT_GONE),
-                took: self.began.elapsed(),
+                took,
                 bytes_in: self.bytes_in,
                 bytes_out: self.bytes_out,
                 peer: self.peer,
