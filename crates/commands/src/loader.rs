@@ -10,7 +10,7 @@ use remotemedia_runtime::{Metrics, Plan, Value};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::service::Service;
+use crate::service::{Service, ServiceMaker};
 
 /// Finds pipelines and nodes by name.
 pub trait Loader: Sync {
@@ -56,10 +56,16 @@ pub trait LoadedPipeline {
         settings: RunSettings,
     ) -> RunResult;
 
-    /// Initialize the nodes, for items that come at any time.
+    /// Initialize the nodes, for items that come at any time. Each step of a node at the item of a call is reported if the service
+    /// `observes_steps`, which makes all of them slower.
     ///
     /// It fails if a node does, or if the first node is a source, which takes no items.
-    fn open(&mut self) -> Result<Arc<dyn Service>, Failure> {
+    fn open(&mut self, _observes_steps: bool) -> Result<Arc<dyn Service>, Failure> {
+        Err(Failure::failed("this program cannot serve pipelines"))
+    }
+
+    /// Makes more services of this pipeline.
+    fn service_maker(&self) -> Result<Arc<dyn ServiceMaker>, Failure> {
         Err(Failure::failed("this program cannot serve pipelines"))
     }
 }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_commands::{
     FailedItems, Failure, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
-    RunResult, RunSettings, Service,
+    RunResult, RunSettings, Service, ServiceMaker,
 };
 use remotemedia_runtime::{ErrorBudget, Fed, Feed, Items, Metrics, NodeFailure, Plan, Sink, Value};
 
@@ -17,7 +17,7 @@ use crate::command_failure::{attached, failure_of};
 use crate::convert::object::Object;
 use crate::convert::{failure, values};
 use crate::run::Counting;
-use crate::service::PyService;
+use crate::service::{PyService, PyServiceMaker, ServiceUse};
 use crate::{graph, run};
 
 /// How long Ctrl-C may go unnoticed while there is no input.
@@ -126,12 +126,12 @@ impl LoadedPipeline for PyPipeline {
         RunResult { outcome, failed_items: failed_items(&budget) }
     }
 
-    fn open(&mut self) -> Result<Arc<dyn Service>, Failure> {
-        attached(|py| {
-            let session =
-                py.import("remotemedia._cli.serving")?.call_method1("open_service", (self.graph.bind(py),))?;
-            Ok(Arc::new(PyService::start(session.cast_into()?.unbind())?) as Arc<dyn Service>)
-        })
+    fn open(&mut self, observes_steps: bool) -> Result<Arc<dyn Service>, Failure> {
+        attached(|py| PyService::open(py, self.graph.bind(py), ServiceUse { is_shared: true, observes_steps }))
+    }
+
+    fn service_maker(&self) -> Result<Arc<dyn ServiceMaker>, Failure> {
+        attached(|py| Ok(Arc::new(PyServiceMaker::of(py, self.graph.bind(py))?) as Arc<dyn ServiceMaker>))
     }
 }
 
@@ -144,7 +144,7 @@ impl PyPipeline {
     ) -> Result<Option<Metrics>, Failure> {
         let broken = Cell::new(None);
         attach(|py| {
-            let graph = self.graph.bind(py);
+            let graph = &self.graph.bind(py).call_method0("made").map_err(|error| failure_of(py, error))?;
             let mut sink = OutputSink { output, broken: &broken };
             let has_source = || Ok(!graph.getattr("source")?.is_none());
             let mut feed: Box<dyn Feed<Object> + '_> = match feed {

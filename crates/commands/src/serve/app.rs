@@ -1,88 +1,105 @@
 //! What all requests share, and one call.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prometheus::IntGauge;
-use remotemedia_runtime::{Metrics, Value};
-use tokio::sync::{Semaphore, oneshot};
+use remotemedia_runtime::{Plan, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::serve::body;
 use crate::serve::body_rate::{SlowBodyError, TimedBody};
+use crate::serve::call_trace::{CallTrace, SpanContext};
+use crate::serve::errors::RecentErrors;
 use crate::serve::log::Log;
+use crate::serve::log_line::FailureEntry;
 use crate::serve::metrics::RequestMetrics;
 use crate::serve::otlp::Tracer;
 use crate::serve::reply::{Problem, RequestId};
+use crate::serve::sessions::Sessions;
 use crate::serve::settings::Settings;
 use crate::service::{CallError, CallErrorKind, CallId, Service};
 
 /// What all requests share.
 pub(crate) struct App {
-    service: Arc<dyn Service>,
+    pub(crate) sessions: Sessions,
     pub(crate) settings: Settings,
-    /// Room for calls.
-    in_flight: Semaphore,
-    is_draining: AtomicBool,
+    /// Room for calls and streams.
+    in_flight: Arc<Semaphore>,
+    draining: watch::Sender<bool>,
     pub(crate) metrics: RequestMetrics,
+    pub(crate) plan: Plan,
+    pub(crate) started: Instant,
+    pub(crate) errors: RecentErrors,
     pub(crate) log: Log,
     /// Takes spans, if a collector wants them.
     pub(crate) tracer: Option<Tracer>,
 }
 
 impl App {
-    pub(crate) fn new(service: Arc<dyn Service>, settings: Settings, log: Log, name: &str) -> Self {
-        let tracer = settings.collector.clone().map(|collector| Tracer::new(collector, name));
-        let in_flight = Semaphore::new(settings.max_in_flight);
-        let (is_draining, metrics) = (AtomicBool::new(false), RequestMetrics::new());
-        Self { service, settings, in_flight, is_draining, metrics, log, tracer }
+    pub(crate) fn new(sessions: Sessions, plan: Plan, settings: Settings, log: Log) -> Self {
+        let tracer = settings.collector.clone().map(|collector| Tracer::new(collector, plan.name()));
+        let in_flight = Arc::new(Semaphore::new(settings.max_in_flight));
+        let (draining, _) = watch::channel(false);
+        let (metrics, errors) = (RequestMetrics::new(), RecentErrors::default());
+        Self { sessions, settings, in_flight, draining, metrics, plan, started: Instant::now(), errors, log, tracer }
     }
 
-    /// Let balancers go on to others.
+    /// Let balancers go on to others, and end what is live.
     pub(crate) fn begin_drain(&self) {
-        self.is_draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
     }
 
-    /// What the nodes did so far. May wait.
-    pub(crate) fn node_metrics(&self) -> Option<Metrics> {
-        self.service.metrics()
+    /// Wait until the service takes no more items.
+    pub(crate) async fn drained(&self) {
+        // The sender lives as long as this.
+        drop(self.draining.subscribe().wait_for(|is_draining| *is_draining).await);
     }
 
-    /// What clients learn of an error, which is logged if it is that of a node.
+    /// Take a place for a stream.
+    pub(crate) fn reserve(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Problem::busy("too many calls are in progress"))
+    }
+
+    /// What clients learn of an error, which is remembered and logged if it is that of a node.
     pub(crate) fn problem_of(&self, error: CallError, id: &RequestId) -> Problem {
-        let is_of_node = error.kind == CallErrorKind::Node;
-        let problem = Problem::from(error);
-        if is_of_node {
-            self.log_problem(&problem, id);
+        if error.kind == CallErrorKind::Node {
+            self.errors.note(&error, id);
+            self.log.failure(FailureEntry::of(&error, id));
         }
-        problem
-    }
-
-    /// Log what went wrong on our side.
-    pub(crate) fn log_problem(&self, problem: &Problem, id: &RequestId) {
-        self.log.failure(problem.log_entry(id));
+        Problem::from(error)
     }
 
     /// Pass one item through the nodes.
-    pub(crate) async fn call(&self, headers: &HeaderMap, body: Body, id: &RequestId) -> Result<Vec<Value>, Problem> {
+    pub(crate) async fn call(&self, head: &Parts, body: Body, id: &RequestId) -> Result<Vec<Value>, Problem> {
         let Ok(_room) = self.in_flight.try_acquire() else {
             return Err(Problem::busy("too many calls are in progress"));
         };
         let _counted = Counted::new(&self.metrics.in_progress);
         let work = async {
-            let item = body::item(headers, self.read(body).await?)?;
+            let item = body::item(&head.headers, self.read(body).await?)?;
             let (sender, receiver) = oneshot::channel();
-            let call = self.service.call(item, Box::new(move |outputs| drop(sender.send(outputs))));
-            let mut abandoned = AbandonOnDrop { service: &*self.service, id: Some(call) };
+            let service = self.sessions.shared();
+            let mut trace = self.trace_of(head);
+            let on_step = trace.as_ref().map(CallTrace::on_step);
+            let call = service.call(item, on_step, Box::new(move |outputs| drop(sender.send(outputs))));
+            let mut abandoned = AbandonOnDrop { service, id: Some(call) };
             let outputs = receiver.await;
             abandoned.id = None;
-            outputs.map_err(|_| Problem::busy("the service is closing"))?.map_err(|error| self.problem_of(error, id))
+            outputs.unwrap_or_else(|_| Err(CallError::closing())).map_err(|error| {
+                if let Some(trace) = &mut trace {
+                    trace.note_error(&error);
+                }
+                self.problem_of(error, id)
+            })
         };
         let timeout = self.settings.request_timeout;
         tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {
@@ -92,6 +109,12 @@ impl App {
                 format!("the call took longer than {} s", timeout.as_secs_f64()),
             ))
         })
+    }
+
+    /// Collects the steps of nodes, if the request is recorded.
+    fn trace_of(&self, head: &Parts) -> Option<CallTrace<'_>> {
+        let context = head.extensions.get::<SpanContext>()?;
+        Some(CallTrace::new(self.tracer.as_ref()?, *context))
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Problem> {

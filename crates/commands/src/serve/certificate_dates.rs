@@ -1,6 +1,6 @@
 //! From when until when a certificate is valid: two fields of X.509 in DER (RFC 5280, section 4.1).
 
-use crate::serve::clock;
+use std::time::SystemTime;
 
 const INTEGER: u8 = 0x02;
 const SEQUENCE: u8 = 0x30;
@@ -8,11 +8,11 @@ const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// When a certificate is valid, in seconds since 1970.
+/// When a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dates {
-    pub(crate) not_before: i64,
-    pub(crate) not_after: i64,
+    pub(crate) not_before: SystemTime,
+    pub(crate) not_after: SystemTime,
 }
 
 /// The dates of a certificate, if it is one.
@@ -56,31 +56,40 @@ impl<'a> Der<'a> {
 }
 
 /// `YYMMDDHHMMSSZ` with a year from 1950 to 2049, or `YYYYMMDDHHMMSSZ`.
-fn time((tag, text): (u8, &[u8])) -> Option<i64> {
-    let text = text.strip_suffix(b"Z").filter(|text| text.iter().all(u8::is_ascii_digit))?;
-    let number = |digits: &[u8]| digits.iter().fold(0_i64, |number, digit| number * 10 + i64::from(digit - b'0'));
-    let (year, rest) = match (tag, text.len()) {
-        (UTC_TIME, 12) => (number(&text[..2]) + if text[0] >= b'5' { 1900 } else { 2000 }, &text[2..]),
-        (GENERALIZED_TIME, 14) => (number(&text[..4]), &text[4..]),
+fn time((tag, text): (u8, &[u8])) -> Option<SystemTime> {
+    let text =
+        str::from_utf8(text.strip_suffix(b"Z")?).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let (century, text) = match (tag, text.len()) {
+        (UTC_TIME, 12) => (if text < "50" { "20" } else { "19" }, text),
+        (GENERALIZED_TIME, 14) => text.split_at(2),
         _ => return None,
     };
-    let field = |place: usize| number(&rest[2 * place..2 * place + 2]);
-    let second_of_day = field(2) * 3600 + field(3) * 60 + field(4);
-    Some(clock::from_civil(year, field(0), field(1), second_of_day))
+    let [year, month, day, hour, minute, second] = [0, 2, 4, 6, 8, 10].map(|place| &text[place..place + 2]);
+    humantime::parse_rfc3339(&format!("{century}{year}-{month}-{day}T{hour}:{minute}:{second}Z")).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
+
+    fn after(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
 
     #[test]
     fn times_have_two_or_four_digits_of_the_year() {
-        assert_eq!(time((UTC_TIME, b"700101000000Z")), Some(0));
-        assert_eq!(time((UTC_TIME, b"491231235959Z")), Some(2_524_607_999));
-        assert_eq!(time((UTC_TIME, b"500101000000Z")), Some(-631_152_000));
-        assert_eq!(time((GENERALIZED_TIME, b"20500101000000Z")), Some(2_524_608_000));
-        for (tag, text) in [(UTC_TIME, &b"70010100000Z"[..]), (UTC_TIME, b"7001010000000"), (INTEGER, b"700101000000Z")]
-        {
+        assert_eq!(time((UTC_TIME, b"700101000000Z")), Some(UNIX_EPOCH));
+        assert_eq!(time((UTC_TIME, b"491231235959Z")), Some(after(2_524_607_999)));
+        assert_eq!(time((GENERALIZED_TIME, b"20500101000000Z")), Some(after(2_524_608_000)));
+        for (tag, text) in [
+            (UTC_TIME, &b"70010100000Z"[..]),
+            (UTC_TIME, b"7001010000000"),
+            (UTC_TIME, b"701301000000Z"),
+            (UTC_TIME, b"+00101000000Z"),
+            (INTEGER, b"700101000000Z"),
+        ] {
             assert_eq!(time((tag, text)), None);
         }
     }
@@ -89,7 +98,7 @@ mod tests {
     fn dates_are_read_from_whole_certificates_only() {
         let whole = b"\x30\x29\x30\x27\x02\x01\x01\x30\x00\x30\x00\x30\x1e\x17\x0d700101000000Z\x17\x0d700101000001Z";
 
-        assert_eq!(read(whole), Some(Dates { not_before: 0, not_after: 1 }));
+        assert_eq!(read(whole), Some(Dates { not_before: UNIX_EPOCH, not_after: after(1) }));
         for end in 0..whole.len() {
             assert_eq!(read(&whole[..end]), None, "{end}");
         }

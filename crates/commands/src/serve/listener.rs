@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::failure::Failure;
 use crate::serve::app::App;
+use crate::serve::connection::Placed;
 use crate::serve::{connection, descriptors, router};
 use crate::terminal;
 
@@ -81,6 +82,7 @@ pub(crate) fn start(listener: TcpListener, app: Arc<App>, gone: SyncSender<()>) 
     });
     runtime.spawn(async move {
         accept_all(listener, &app, stopped).await;
+        app.sessions.all_gone().await;
         if let Some(tracer) = &app.tracer {
             tracer.finish().await;
         }
@@ -138,11 +140,11 @@ impl Connections {
         // Replies are small, and somebody waits for them.
         stream.set_nodelay(true).ok();
         let (router, tls, mut stopped) = (self.router.clone(), self.tls.clone(), self.stopped.clone());
-        let held = (place, self.alive.clone());
+        let (stream, alive) = (Placed::new(stream, place), self.alive.clone());
         tokio::spawn(async move {
             let Some(tls) = tls else {
                 connection::serve(stream, peer, router, stopped).await;
-                return drop(held);
+                return drop(alive);
             };
             let shaken = tokio::select! {
                 shaken = connection::shake_hands(&tls, stream) => shaken,
@@ -152,7 +154,7 @@ impl Connections {
             if let Some(stream) = shaken {
                 connection::serve(stream, peer, router, stopped).await;
             }
-            drop(held);
+            drop(alive);
         });
     }
 }

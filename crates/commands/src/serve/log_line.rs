@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime};
 use axum::http::Method;
 use axum::http::uri::PathAndQuery;
 use clap::ValueEnum;
+use humantime::format_rfc3339_millis as rfc3339;
 use serde_json::{Map, Value, json};
 
-use crate::serve::clock;
 use crate::serve::reply::RequestId;
 use crate::serve::trace_context::TraceId;
+use crate::service::CallError;
 
 /// Longer paths are cut.
 const LONGEST_PATH: usize = 256;
@@ -67,7 +68,22 @@ pub(crate) struct FailureEntry {
     pub(crate) type_name: String,
     pub(crate) message: String,
     pub(crate) node_id: Option<String>,
+    /// Where, in user code.
+    pub(crate) traceback: Option<String>,
     pub(crate) id: RequestId,
+}
+
+impl FailureEntry {
+    /// The error of a node at an item of this request.
+    pub(crate) fn of(error: &CallError, id: &RequestId) -> Self {
+        Self {
+            type_name: error.type_name.clone(),
+            message: error.message.clone(),
+            node_id: error.node_id.clone(),
+            traceback: error.traceback.clone(),
+            id: id.clone(),
+        }
+    }
 }
 
 impl Line {
@@ -75,7 +91,7 @@ impl Line {
     pub(crate) fn write(&self, format: Option<LogFormat>, buffer: &mut Vec<u8>) {
         let text = match format {
             Some(LogFormat::Json) => Value::Object(self.fields()).to_string(),
-            Some(LogFormat::Text) => format!("{} {}", clock::rfc3339(self.time), self.entry.text()),
+            Some(LogFormat::Text) => format!("{} {}", rfc3339(self.time), self.entry.text()),
             None => self.entry.text(),
         };
         buffer.extend(text.bytes());
@@ -85,7 +101,7 @@ impl Line {
     fn fields(&self) -> Map<String, Value> {
         let mut fields = Map::new();
         let mut set = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-        set("time", json!(clock::rfc3339(self.time)));
+        set("time", json!(rfc3339(self.time).to_string()));
         match &self.entry {
             Entry::Note(note) => {
                 let (level, event) = match note.kind {
@@ -117,6 +133,7 @@ impl Line {
                 set("message", json!(failure.message));
                 set("node_id", json!(failure.node_id));
                 set("request_id", json!(failure.id.text()));
+                set("traceback", json!(failure.traceback));
             }
         }
         fields
@@ -215,7 +232,13 @@ mod tests {
 
     fn failure(message: &str) -> Entry {
         let (type_name, message) = ("ValueError".to_owned(), message.to_owned());
-        Entry::Failure(Box::new(FailureEntry { type_name, message, node_id: Some("a".to_owned()), id: id() }))
+        Entry::Failure(Box::new(FailureEntry {
+            type_name,
+            message,
+            node_id: Some("a".to_owned()),
+            traceback: None,
+            id: id(),
+        }))
     }
 
     #[test]

@@ -5,25 +5,33 @@
 
 mod access;
 mod app;
+mod audio_query;
 mod body;
 mod body_rate;
+mod call_trace;
 mod certificate_dates;
-mod clock;
 mod connection;
 mod cors;
 mod descriptors;
+mod errors;
 mod listener;
+mod live;
 mod log;
 mod log_line;
 mod metrics;
 mod otlp;
+mod page;
 mod reply;
 mod router;
+mod sessions;
 mod settings;
 mod span;
+mod status;
+mod stream;
 mod tls;
 mod trace_context;
 mod watch;
+mod websocket;
 
 pub(crate) use log_line::LogFormat;
 
@@ -37,8 +45,9 @@ use crate::loader::Loader;
 use crate::serve::app::App;
 use crate::serve::log::Log;
 use crate::serve::log_line::NoteKind;
+use crate::serve::sessions::Sessions;
 use crate::serve::settings::Settings;
-use crate::service::Service;
+use crate::service::ServiceMaker;
 use crate::terminal;
 
 /// How often the main thread looks for signals.
@@ -54,7 +63,12 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
     let listener = listener::bind(&settings.host, options.port)?;
     let address = listener.local_addr().map_err(|error| Failure::failed(terminal::reason(&error)))?;
     let name = pipeline.plan().name().to_owned();
-    let service = pipeline.open()?;
+    let maker = pipeline.service_maker()?;
+    let has_own_nodes = own_nodes(options, &*maker)?;
+    let mut sessions = Sessions::new(pipeline.open(settings.collector.is_some())?, settings.max_sessions);
+    if has_own_nodes {
+        sessions = sessions.with_own_nodes(maker, options.warm, || loader.check_signals())?;
+    }
 
     descriptors::raise_limit();
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
@@ -62,7 +76,7 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
     if let Some(warning) = settings.tls.as_ref().and_then(|tls| tls.warning.as_ref()) {
         log.note(NoteKind::Warning, warning);
     }
-    let app = Arc::new(App::new(Arc::clone(&service), settings, log, &name));
+    let app = Arc::new(App::new(sessions, pipeline.plan().clone(), settings, log));
     let (gone, all_gone) = sync_channel(1);
     let server = listener::start(listener, Arc::clone(&app), gone)?;
     app.log.note(NoteKind::Start, format!("serving '{name}' on {scheme}://{address}; Ctrl-C stops it"));
@@ -84,7 +98,7 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
         }
     });
     server.end();
-    let outcome = end(&*service, outcome);
+    let outcome = end(&app.sessions, outcome);
     app.log.close();
     outcome
 }
@@ -100,10 +114,29 @@ fn wait_for_signal(loader: &dyn Loader) -> Result<(), Failure> {
     }
 }
 
-fn end(service: &dyn Service, outcome: Result<u8, Failure>) -> Result<u8, Failure> {
+/// Whether each WebSocket gets nodes of its own.
+fn own_nodes(options: &ServeOptions, maker: &dyn ServiceMaker) -> Result<bool, Failure> {
+    if maker.has_own_nodes() {
+        return Ok(true);
+    }
+    let option = if options.session_per_connection {
+        "--session-per-connection"
+    } else if options.warm > 0 {
+        "--warm"
+    } else {
+        return Ok(false);
+    };
+    Err(Failure::usage(format!(
+        "{option} needs nodes that can be made for each connection, and all nodes of '{}' are objects; \
+         give a class, or a function that returns a node",
+        options.target
+    )))
+}
+
+fn end(sessions: &Sessions, outcome: Result<u8, Failure>) -> Result<u8, Failure> {
     // After a second signal nobody waits for nodes.
     let is_hurried = outcome.as_ref().is_err_and(Failure::is_order_to_stop);
-    let closed = service.close(if is_hurried { Duration::ZERO } else { CLOSE_TIMEOUT });
+    let closed = sessions.close(if is_hurried { Duration::ZERO } else { CLOSE_TIMEOUT });
     match (outcome, closed) {
         (Err(failure), _) => Err(failure),
         (Ok(_), Err(failure)) if failure.kind != FailureKind::Usage => Err(failure),

@@ -5,13 +5,13 @@ use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use remotemedia_runtime::Value;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::output::json;
 use crate::serve::log_line::FailureEntry;
 use crate::service::{CallError, CallErrorKind};
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const REQUEST_ID: &str = "x-request-id";
 
@@ -71,14 +71,24 @@ impl Problem {
             type_name: self.type_name.clone(),
             message: self.message.clone(),
             node_id: self.node_id.clone(),
+            traceback: None,
             id: id.clone(),
         }
     }
 
+    /// What clients learn of it.
+    pub(crate) fn fields(&self, id: &RequestId) -> Map<String, serde_json::Value> {
+        let fields = [
+            ("type", json!(self.type_name)),
+            ("message", json!(self.message)),
+            ("node_id", json!(self.node_id)),
+            ("request_id", json!(id.text())),
+        ];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
     pub(crate) fn response(self, id: &RequestId) -> Response {
-        let body = json!({
-            "type": self.type_name, "message": self.message, "node_id": self.node_id, "request_id": id.text(),
-        });
+        let body = serde_json::Value::Object(self.fields(id));
         let mut response = of_bytes(body.to_string().into_bytes(), JSON);
         *response.status_mut() = self.status;
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
@@ -98,6 +108,7 @@ impl From<CallError> for Problem {
             CallErrorKind::Item => StatusCode::BAD_REQUEST,
             CallErrorKind::Node => StatusCode::INTERNAL_SERVER_ERROR,
             CallErrorKind::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            CallErrorKind::Client => StatusCode::REQUEST_TIMEOUT,
         };
         Self { status, type_name: error.type_name, message: error.message, node_id: error.node_id }
     }

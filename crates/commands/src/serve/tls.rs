@@ -12,7 +12,7 @@ use tokio_rustls::rustls::{Error as TlsError, ServerConfig};
 
 use crate::cli::TlsOptions;
 use crate::failure::Failure;
-use crate::serve::{certificate_dates, clock};
+use crate::serve::certificate_dates;
 use crate::terminal;
 
 /// What is spoken over TLS.
@@ -95,10 +95,11 @@ fn not_pem(option: &str, path: &Path, error: &pem::Error) -> Failure {
 /// Clients refuse such a certificate, but the clock of this machine may be what is wrong.
 fn dates_warning(path: &Path, chain: &[CertificateDer<'_>], now: SystemTime) -> Option<String> {
     let dates = certificate_dates::read(chain.first()?)?;
-    let (path, now) = (path.display(), clock::seconds(now));
+    let path = path.display();
+    // The first ten characters are the date.
+    let date = |time| humantime::format_rfc3339_seconds(time).to_string()[..10].to_owned();
     if now > dates.not_after {
-        return Some(format!("--tls-cert '{path}' has expired on {}", clock::date(dates.not_after)));
+        return Some(format!("--tls-cert '{path}' has expired on {}", date(dates.not_after)));
     }
-    (now < dates.not_before)
-        .then(|| format!("--tls-cert '{path}' is not valid before {}", clock::date(dates.not_before)))
+    (now < dates.not_before).then(|| format!("--tls-cert '{path}' is not valid before {}", date(dates.not_before)))
 }

@@ -17,6 +17,7 @@ use http_body::{Frame, SizeHint};
 use serde_json::json;
 
 use crate::serve::app::App;
+use crate::serve::call_trace::SpanContext;
 use crate::serve::connection::Peer;
 use crate::serve::log_line::RequestEntry;
 use crate::serve::reply::RequestId;
@@ -39,6 +40,9 @@ pub(crate) async fn watch(State(app): State<Arc<App>>, mut request: Request, nex
         (None, Some(response)) => response,
         (None, None) => {
             request.extensions_mut().insert(id.clone());
+            if let Some(context) = visit.context() {
+                request.extensions_mut().insert(context);
+            }
             next.run(request).await
         }
     };
@@ -83,6 +87,11 @@ impl Visit {
             status: None,
             bytes_out: 0,
         }
+    }
+
+    /// For spans under that of the request.
+    fn context(&self) -> Option<SpanContext> {
+        self.span.map(|(_, span_id)| SpanContext { trace_id: self.trace.trace_id, span_id })
     }
 
     /// The response is known. The visit ends with its body.
