@@ -180,9 +180,13 @@ pub(crate) struct AccessOptions {
     #[arg(long)]
     pub(crate) insecure: bool,
 
-    /// Let pages of ORIGIN, such as `https://app.example`, use the pipeline; repeat the option for several. '*' stands for
-    /// all, and needs a token
-    #[arg(long, value_name = "ORIGIN")]
+    // Not a comment of documentation, in which an address would have to be in brackets.
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        help = "Let pages of ORIGIN use the pipeline, such as https://app.example; repeat the option for several. \
+                '*' stands for all, and needs a token"
+    )]
     pub(crate) cors_origin: Vec<String>,
 }
 
@@ -205,8 +209,11 @@ pub(crate) struct LogOptions {
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
 
-    /// Send a span for each request and node to the OpenTelemetry collector at URL, such as `http://localhost:4318`
-    #[arg(long, value_name = "URL")]
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "Send a span for each request and node to the OpenTelemetry collector at URL, such as http://localhost:4318"
+    )]
     pub(crate) otlp: Option<String>,
 }
 

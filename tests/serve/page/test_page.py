@@ -152,6 +152,19 @@ def test_interrupt(serve, visit, expect):
     assert opened.outputs(1) == ["0"]
 
 
+def test_what_is_in_progress_at_the_end_can_be_interrupted(serve, visit, expect):
+    server = serve("sleep")
+    opened = visit(server)
+    opened.send("60")
+    server.wait_for_line("begins 60")
+    opened.page.get_by_role("button", name="End the input").click()
+
+    opened.page.get_by_role("button", name="Interrupt").click()
+
+    expect(opened.log).to_contain_text("Interrupted: 1 item dropped")
+    expect(opened.page.get_by_text("Session closed")).to_be_visible()
+
+
 def test_the_end_of_the_input(serve, visit, expect):
     opened = visit(serve("total"))
     for item in (1, 2, 3):
@@ -243,3 +256,19 @@ def test_the_token_is_asked_for_once_in_a_tab(guarded, visit, expect):
     expect(dialog).to_be_hidden()
     assert all("401" in problem for problem in opened.problems)
     opened.problems.clear()
+
+
+def test_a_hidden_page_asks_for_nothing(serve, visit, expect):
+    opened = visit(serve("same"))
+    expect(opened.page.get_by_text("ready", exact=True)).to_be_visible()
+    opened.page.clock.install()
+    opened.page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
+    opened.page.clock.run_for(3000)
+    asked = []
+    opened.page.on("request", lambda request: asked.append(request.url))
+
+    opened.page.clock.run_for(60_000)
+    assert asked == []
+
+    with opened.page.expect_response("**/status"):
+        opened.page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")

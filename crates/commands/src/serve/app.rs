@@ -11,6 +11,7 @@ use prometheus::IntGauge;
 use remotemedia_runtime::{Plan, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use crate::serve::blocking::beside_others;
 use crate::serve::body;
 use crate::serve::body_rate::{SlowBodyError, TimedBody};
 use crate::serve::call_trace::{CallTrace, SpanContext};
@@ -85,7 +86,8 @@ impl App {
         };
         let _counted = Counted::new(&self.metrics.in_progress);
         let work = async {
-            let item = body::item(&head.headers, self.read(body).await?)?;
+            let body = self.read(body).await?;
+            let item = beside_others(body.len(), || body::item(&head.headers, body))?;
             let (sender, receiver) = oneshot::channel();
             let service = self.sessions.shared();
             let mut trace = self.trace_of(head);

@@ -29,7 +29,7 @@ function readWav(buffer) {
     return null;
   }
   let header = null;
-  for (let at = 12; at + 8 <= buffer.byteLength; ) {
+  for (let at = 12; at + 8 <= buffer.byteLength;) {
     const size = view.getUint32(at + 4, true);
     const begin = at + 8;
     if (tag(at) === "fmt " && begin + 16 <= buffer.byteLength) {
@@ -49,7 +49,12 @@ function readWavHeader(view, at, size) {
   if (kind === 0xfffe && size >= 26 && at + 26 <= view.byteLength) {
     kind = view.getUint16(at + 24, true);
   }
-  return { kind, channels: view.getUint16(at + 2, true), rate: view.getUint32(at + 4, true), bits: view.getUint16(at + 14, true) };
+  return {
+    kind,
+    channels: view.getUint16(at + 2, true),
+    rate: view.getUint32(at + 4, true),
+    bits: view.getUint16(at + 14, true),
+  };
 }
 
 function convertWav(data, { kind, channels, rate, bits }) {
@@ -61,13 +66,21 @@ function convertWav(data, { kind, channels, rate, bits }) {
   const count = Math.floor(data.byteLength / size / channels) * channels;
   const as = (format, bytes) => ({ format, rate, channels, bytes });
   if (size === 1) {
-    return as("s16le", new Uint8Array(Int16Array.from({ length: count }, (_, index) => (data.getUint8(index) - 128) << 8).buffer));
+    return as(
+      "s16le",
+      new Uint8Array(
+        Int16Array.from({ length: count }, (_, index) => (data.getUint8(index) - 128) << 8).buffer,
+      ),
+    );
   }
   if (size === 3) {
     const wide = (index) => (data.getUint8(3 * index) << 8) | (data.getUint16(3 * index + 1, true) << 16);
     return as("s32le", new Uint8Array(Int32Array.from({ length: count }, (_, index) => wide(index)).buffer));
   }
-  return as({ "1/16": "s16le", "1/32": "s32le", "3/32": "f32le" }[`${kind}/${bits}`], new Uint8Array(data.buffer, data.byteOffset, count * size));
+  return as(
+    { "1/16": "s16le", "1/32": "s32le", "3/32": "f32le" }[`${kind}/${bits}`],
+    new Uint8Array(data.buffer, data.byteOffset, count * size),
+  );
 }
 
 async function decodeRecording(buffer) {
@@ -80,7 +93,9 @@ async function decodeRecording(buffer) {
   const { numberOfChannels: channels, length, sampleRate: rate } = decoded;
   const samples = new Float32Array(length * channels);
   for (let channel = 0; channel < channels; channel += 1) {
-    decoded.getChannelData(channel).forEach((sample, index) => (samples[index * channels + channel] = sample));
+    decoded
+      .getChannelData(channel)
+      .forEach((sample, index) => (samples[index * channels + channel] = sample));
   }
   return { format: "f32le", rate, channels, bytes: new Uint8Array(samples.buffer) };
 }
@@ -133,7 +148,9 @@ class Player {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const buffer = this.context.createBuffer(channels, frames, rate);
     for (let channel = 0; channel < channels; channel += 1) {
-      const samples = Float32Array.from({ length: frames }, (_, frame) => read(view, (frame * channels + channel) * size));
+      const samples = Float32Array.from({ length: frames }, (_, frame) =>
+        read(view, (frame * channels + channel) * size),
+      );
       buffer.copyToChannel(samples, channel);
     }
     const source = new AudioBufferSourceNode(this.context, { buffer });
@@ -201,7 +218,9 @@ class Waveform {
     peaks.forEach((peak, index) => {
       // The square root shows quiet sounds too.
       const size = Math.max(1, Math.sqrt(Math.min(1, peak)) * (height - 4));
-      pen.fillStyle = style.getPropertyValue(index < this.played * peaks.length ? "--accent-line" : "--faint");
+      pen.fillStyle = style.getPropertyValue(
+        index < this.played * peaks.length ? "--accent-line" : "--faint",
+      );
       pen.beginPath();
       pen.roundRect(left + index * step, (height - size) / 2, WAVE_BAR.width, size, 1.5);
       pen.fill();
@@ -222,7 +241,10 @@ class Microphone {
       const audio = { echoCancellation: true, noiseSuppression: false, autoGainControl: false };
       stream = await navigator.mediaDevices.getUserMedia({ audio });
     } catch (error) {
-      const texts = { NotAllowedError: "The browser does not allow the microphone.", NotFoundError: "There is no microphone." };
+      const texts = {
+        NotAllowedError: "The browser does not allow the microphone.",
+        NotFoundError: "There is no microphone.",
+      };
       throw new Error(texts[error.name] ?? `The microphone cannot be used: ${error.message}`);
     }
     const microphone = new Microphone();
@@ -254,7 +276,9 @@ class Microphone {
       URL.revokeObjectURL(address);
     }
     this.writer = new AudioWorkletNode(this.context, "pcm-writer", {
-      channelCount: 1, channelCountMode: "explicit", processorOptions: { samples: Math.round(this.context.sampleRate / FRAMES_PER_SECOND) },
+      channelCount: 1,
+      channelCountMode: "explicit",
+      processorOptions: { samples: Math.round(this.context.sampleRate / FRAMES_PER_SECOND) },
     });
     // Its output is silence; without a way to the destination it would not run everywhere.
     source.connect(this.writer).connect(this.context.destination);

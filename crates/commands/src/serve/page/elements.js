@@ -75,7 +75,10 @@ function formatDuration(microseconds) {
   if (microseconds === null || microseconds === undefined) {
     return "–";
   }
-  for (const [size, unit] of [[1e6, "s"], [1e3, "ms"]]) {
+  for (const [size, unit] of [
+    [1e6, "s"],
+    [1e3, "ms"],
+  ]) {
     if (microseconds >= size) {
       return `${shorten(microseconds / size)} ${unit}`;
     }
@@ -84,12 +87,19 @@ function formatDuration(microseconds) {
 }
 
 function shorten(value) {
-  return value >= 100 || Number.isInteger(value) ? String(Math.round(value)) : String(Number(value.toPrecision(2)));
+  return value >= 100 || Number.isInteger(value)
+    ? String(Math.round(value))
+    : String(Number(value.toPrecision(2)));
 }
 
 /** A span of time in its two largest units. */
 function formatSpan(seconds) {
-  const units = [["d", 86_400], ["h", 3600], ["min", 60], ["s", 1]];
+  const units = [
+    ["d", 86_400],
+    ["h", 3600],
+    ["min", 60],
+    ["s", 1],
+  ];
   const first = units.findIndex(([, size]) => seconds >= size);
   if (first === -1) {
     return "0 s";

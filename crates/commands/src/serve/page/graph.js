@@ -3,8 +3,11 @@
 const INPUT = "\u0000input";
 const OUTPUT = "\u0000output";
 const END_SIZE = { width: 66, height: 34 };
-const NODE_HEIGHT = 114;
-const SIZES = [{ node: 224, gap: 84 }, { node: 188, gap: 58 }];
+const NODE_HEIGHT = 118;
+const SIZES = [
+  { node: 224, gap: 84 },
+  { node: 188, gap: 58 },
+];
 const LEAST_SCALE = 0.72;
 const NARROW_PX = 700;
 const MARGIN = 18;
@@ -24,7 +27,11 @@ class GraphView {
     this.status = status;
     this.flow = flow;
     const width = this.container.clientWidth;
-    const shape = JSON.stringify([status.nodes.map(({ id, type, placement, stage }) => [id, type, placement, stage]), status.edges, width]);
+    const shape = JSON.stringify([
+      status.nodes.map(({ id, type, placement, stage }) => [id, type, placement, stage]),
+      status.edges,
+      width,
+    ]);
     if (shape !== this.drawn && width > 0) {
       this.draw(status, width);
       this.drawn = shape;
@@ -66,8 +73,10 @@ class GraphView {
       setText(parts.length, `${word}${node.queue_len}/${node.queue_capacity}`);
     }
     updateChips(parts, [
-      ["error", node.errors, "error"], ["restart", node.restarts, "warning"],
-      ["retry", node.retries, "warning"], ["drop", node.dropped, "warning"],
+      ["error", node.errors, "error"],
+      ["restart", node.restarts, "warning"],
+      ["retry", node.retries, "warning"],
+      ["drop", node.dropped, "warning"],
     ]);
   }
 }
@@ -86,7 +95,11 @@ function withEnds({ nodes, edges }) {
 function describe({ pipeline, nodes, edges }) {
   const names = nodes.map(({ id }) => id).join(", ");
   const pairs = edges.map(([from, to]) => `${from} to ${to}`).join(", ");
-  return `Graph of the pipeline ${pipeline}. ${plural(nodes.length, "node")}: ${names}. ${pairs ? `Edges: ${pairs}. ` : ""}The table below has the figures.`;
+  const parts = [`Graph of the pipeline ${pipeline}. ${plural(nodes.length, "node")}: ${names}.`];
+  if (pairs) {
+    parts.push(`Edges: ${pairs}.`);
+  }
+  return [...parts, "The table below has the figures."].join(" ");
 }
 
 /** Choose direction, size and scale: from left to right, or downwards where the screen is narrow. */
@@ -109,7 +122,8 @@ function arrange({ nodes }, edges, { node: nodeWidth, gap }, isDown) {
     { id: OUTPUT, ...END_SIZE },
   ];
   const vertices = boxes.map(({ id, width, height }) =>
-    isDown ? { id, along: height, across: width } : { id, along: width, across: height });
+    isDown ? { id, along: height, across: width } : { id, along: width, across: height },
+  );
   const laid = layOut(vertices, edges, isDown ? { along: 52, across: 24 } : { along: gap, across: 34 });
   const point = ({ along, across }) =>
     isDown ? { x: across + MARGIN, y: along + MARGIN } : { x: along + MARGIN, y: across + MARGIN };
@@ -137,11 +151,19 @@ function drawLink(svg, { isDown }, route) {
   const middle = 2 * Math.floor((route.length / 2 - 1) / 2);
   const [x, y] = [(route[middle].x + route[middle + 1].x) / 2, (route[middle].y + route[middle + 1].y) / 2];
   const label = createSvg("text", {
-    class: "rate", x: isDown ? x + 10 : x, y: isDown ? y + 4 : y - 9, "text-anchor": isDown ? "start" : "middle",
+    class: "rate",
+    x: isDown ? x + 10 : x,
+    y: isDown ? y + 4 : y - 9,
+    "text-anchor": isDown ? "start" : "middle",
   });
-  const group = createSvg("g", { class: "link" },
-    createSvg("path", { class: "line", d: path }), createSvg("path", { class: "flow", d: path }),
-    createSvg("path", { class: "arrow", d: arrow }), label);
+  const group = createSvg(
+    "g",
+    { class: "link" },
+    createSvg("path", { class: "line", d: path }),
+    createSvg("path", { class: "flow", d: path }),
+    createSvg("path", { class: "arrow", d: arrow }),
+    label,
+  );
   svg.append(group);
   return { group, label };
 }
@@ -154,9 +176,18 @@ function updateLink({ group, label }, rate) {
 
 function drawEnd(svg, { places }, id, text) {
   const { x, y } = places.get(id);
-  svg.append(createSvg("g", { class: "end", transform: `translate(${x} ${y})` },
-    createSvg("rect", { ...END_SIZE, rx: END_SIZE.height / 2 }),
-    createSvg("text", { x: END_SIZE.width / 2, y: END_SIZE.height / 2 + 4.5, "text-anchor": "middle" }, text)));
+  svg.append(
+    createSvg(
+      "g",
+      { class: "end", transform: `translate(${x} ${y})` },
+      createSvg("rect", { ...END_SIZE, rx: END_SIZE.height / 2 }),
+      createSvg(
+        "text",
+        { x: END_SIZE.width / 2, y: END_SIZE.height / 2 + 4.5, "text-anchor": "middle" },
+        text,
+      ),
+    ),
+  );
 }
 
 /** Frame the nodes that run together, without a queue between them. */
@@ -167,14 +198,23 @@ function drawStages(svg, { nodes }, { places, nodeWidth }) {
       continue;
     }
     const [left, top] = [Math.min(...here.map(({ x }) => x)) - 9, Math.min(...here.map(({ y }) => y)) - 14];
-    const [right, bottom] = [Math.max(...here.map(({ x }) => x)) + nodeWidth + 9, Math.max(...here.map(({ y }) => y)) + NODE_HEIGHT + 9];
+    const [right, bottom] = [
+      Math.max(...here.map(({ x }) => x)) + nodeWidth + 9,
+      Math.max(...here.map(({ y }) => y)) + NODE_HEIGHT + 9,
+    ];
     const isInside = ({ id }) => {
       const { x, y } = places.get(id);
       return x > left && x < right && y > top && y < bottom;
     };
     if (nodes.filter(isInside).length === here.length) {
       const title = createSvg("title", {}, "These nodes run together, without queues between them.");
-      svg.append(createSvg("rect", { class: "stage", x: left, y: top, width: right - left, height: bottom - top, rx: 14 }, title));
+      svg.append(
+        createSvg(
+          "rect",
+          { class: "stage", x: left, y: top, width: right - left, height: bottom - top, rx: 14 },
+          title,
+        ),
+      );
     }
   }
 }
@@ -186,22 +226,47 @@ function drawNode(svg, { places, nodeWidth }, node) {
   const right = nodeWidth - INSET;
   const parts = {
     width: nodeWidth,
-    p50: text("figure", 44, 73), p99: text("figure", nodeWidth / 2 + 34, 73),
-    items: text("figure", INSET, 94), length: text("label", right, 94, "", "end"),
+    p50: text("figure", 44, 77),
+    p99: text("figure", nodeWidth / 2 + 34, 77),
+    items: text("figure", INSET, 98),
+    length: text("label", right, 98, "", "end"),
     fill: createSvg("rect", { class: "fill", width: right - INSET, height: BAR_HEIGHT, rx: 2 }),
     chips: createSvg("g", { class: "chips" }),
   };
-  const bar = createSvg("g", { transform: `translate(${INSET} ${NODE_HEIGHT - 12})` },
-    createSvg("rect", { class: "bar", width: right - INSET, height: BAR_HEIGHT, rx: 2 }), parts.fill);
-  parts.queue = createSvg("g", { class: "queue" }, createSvg("title", {}, "Items that wait in the queue of this node"), bar, parts.length);
-  const [name, type] = [text("name", INSET, 25, node.id), text("label", INSET, 43, node.type)];
-  const placement = text("placement", right, 43, node.placement, "end");
-  svg.append(createSvg("g", { class: "node", "data-placement": node.placement, transform: `translate(${x} ${y})` },
-    createSvg("rect", { class: "box", width: nodeWidth, height: NODE_HEIGHT, rx: 10 }),
-    createSvg("rect", { class: "stripe", x: 5, y: 12, width: 3, height: NODE_HEIGHT - 24, rx: 1.5 }),
-    name, type, placement, createSvg("path", { class: "rule", d: `M${INSET} 53.5H${right}` }),
-    text("label", INSET, 73, "p50"), text("label", nodeWidth / 2 + 6, 73, "p99"),
-    parts.p50, parts.p99, parts.items, parts.queue, parts.chips));
+  const bar = createSvg(
+    "g",
+    { transform: `translate(${INSET} ${NODE_HEIGHT - 12})` },
+    createSvg("rect", { class: "bar", width: right - INSET, height: BAR_HEIGHT, rx: 2 }),
+    parts.fill,
+  );
+  parts.queue = createSvg(
+    "g",
+    { class: "queue" },
+    createSvg("title", {}, "Items that wait in the queue of this node"),
+    bar,
+    parts.length,
+  );
+  const [name, type] = [text("name", INSET, 28, node.id), text("label", INSET, 46, node.type)];
+  const placement = text("placement", right, 46, node.placement, "end");
+  svg.append(
+    createSvg(
+      "g",
+      { class: "node", "data-placement": node.placement, transform: `translate(${x} ${y})` },
+      createSvg("rect", { class: "box", width: nodeWidth, height: NODE_HEIGHT, rx: 10 }),
+      createSvg("rect", { class: "stripe", x: 5, y: 12, width: 3, height: NODE_HEIGHT - 24, rx: 1.5 }),
+      name,
+      type,
+      placement,
+      createSvg("path", { class: "rule", d: `M${INSET} 57H${right}` }),
+      text("label", INSET, 77, "p50"),
+      text("label", nodeWidth / 2 + 6, 77, "p99"),
+      parts.p50,
+      parts.p99,
+      parts.items,
+      parts.queue,
+      parts.chips,
+    ),
+  );
   shortenToFit(name, node.id, right - INSET);
   shortenToFit(type, node.type, right - INSET - placement.getComputedTextLength() - 8);
   return parts;
@@ -225,15 +290,20 @@ function updateChips({ chips, width }, counts) {
   }
   chips.dataset.key = key;
   let right = width - 10;
-  chips.replaceChildren(...shown.flatMap(([word, count, kind]) => {
-    const text = word === "retry" && count !== 1 ? `${formatCount(count)} retries` : plural(count, word);
-    const size = text.length * 6.3 + 16;
-    if (right < size) {
-      return [];
-    }
-    right -= size + 5;
-    return createSvg("g", { class: `chip ${kind}`, transform: `translate(${right + 5} -9)` },
-      createSvg("rect", { width: size, height: 18, rx: 9 }),
-      createSvg("text", { x: size / 2, y: 12.7, "text-anchor": "middle" }, text));
-  }));
+  chips.replaceChildren(
+    ...shown.flatMap(([word, count, kind]) => {
+      const text = word === "retry" && count !== 1 ? `${formatCount(count)} retries` : plural(count, word);
+      const size = text.length * 6.3 + 16;
+      if (right < size) {
+        return [];
+      }
+      right -= size + 5;
+      return createSvg(
+        "g",
+        { class: `chip ${kind}`, transform: `translate(${right + 5} -9)` },
+        createSvg("rect", { width: size, height: 18, rx: 9 }),
+        createSvg("text", { x: size / 2, y: 12.7, "text-anchor": "middle" }, text),
+      );
+    }),
+  );
 }

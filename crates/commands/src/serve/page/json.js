@@ -26,7 +26,7 @@ function showJson(text) {
   return pieces;
 }
 
-/** Return literals as texts, and lists and objects as `{ open, close, entries }`, with a key for each entry of an object. */
+/** Return literals as texts, and lists and objects as `{ open, close, entries }`; entries of objects have keys. */
 function readJson(tokens) {
   let place = 0;
   const read = () => {
@@ -75,7 +75,10 @@ function lengthOf(value) {
     return value.length;
   }
   // Kept, because each level asks for the lengths of all below it.
-  value.length ??= value.entries.reduce((sum, entry) => sum + (entry.key?.length ?? 0) + 4 + lengthOf(entry.value), 2);
+  value.length ??= value.entries.reduce(
+    (sum, entry) => sum + (entry.key?.length ?? 0) + 4 + lengthOf(entry.value),
+    2,
+  );
   return value.length;
 }
 

@@ -1,7 +1,8 @@
 // Positions of a directed acyclic graph, in layers.
 //
-// Vertices are put into layers by their longest distance from a source, edges over several layers get a bend in each of them, vertices
-// are ordered so that few edges cross, and then moved towards their neighbours. "Along" is the direction of the flow, "across" the other.
+// Vertices are put into layers by their longest distance from a source, edges over several layers get a bend in
+// each of them, vertices are ordered so that few edges cross, and then moved towards their neighbours. "Along" is
+// the direction of the flow, "across" the other.
 
 const ORDER_SWEEPS = 8;
 const POSITION_SWEEPS = 12;
@@ -10,7 +11,8 @@ const POSITION_SWEEPS = 12;
  * @param vertices Objects with `id`, `along` and `across`, their sizes.
  * @param edges Pairs of ids.
  * @param gaps `along` between layers, `across` between vertices.
- * @returns `places`, a map of ids to their upper left corners; `routes`, a list of points for each edge; the size of it all.
+ * @returns `places`, a map of ids to their upper left corners; `routes`, a list of points for each edge; the
+ *   size of it all.
  */
 function layOut(vertices, edges, gaps) {
   const layers = assignLayers(vertices, edges);
@@ -67,7 +69,9 @@ function orderRows(rows, links) {
   for (let sweep = 0; sweep < ORDER_SWEEPS && fewest > 0; sweep += 1) {
     const isForward = sweep % 2 === 0;
     for (const row of isForward ? rows : [...rows].reverse()) {
-      const keys = new Map(row.map((cell) => [cell, meanOf(neighbours(cell, links, isForward), "rank") ?? cell.rank]));
+      const keys = new Map(
+        row.map((cell) => [cell, meanOf(neighbours(cell, links, isForward), "rank") ?? cell.rank]),
+      );
       row.sort((one, other) => keys.get(one) - keys.get(other));
       row.forEach((cell, rank) => (cell.rank = rank));
     }
@@ -110,17 +114,25 @@ function countCrossings(links) {
 /** Find the middle of each cell across the flow: near its neighbours, without overlaps. */
 function positionRows(rows, links, gap) {
   for (const row of rows) {
-    separate(row, row.map(() => 0), gap);
+    separate(
+      row,
+      row.map(() => 0),
+      gap,
+    );
   }
   for (let sweep = 0; sweep < POSITION_SWEEPS; sweep += 1) {
     const isForward = sweep % 2 === 0;
     for (const row of isForward ? rows : [...rows].reverse()) {
-      separate(row, row.map((cell) => meanOf(neighbours(cell, links, isForward), "at") ?? cell.at), gap);
+      separate(
+        row,
+        row.map((cell) => meanOf(neighbours(cell, links, isForward), "at") ?? cell.at),
+        gap,
+      );
     }
   }
 }
 
-/** Place cells near the places they want: halfway between those that move only forwards and those that move only backwards. */
+/** Place cells near the places they want: halfway between moves forwards only and moves backwards only. */
 function separate(row, wanted, gap) {
   const distance = (index) => (row[index - 1].across + row[index].across) / 2 + gap;
   const forwards = [...wanted];
@@ -152,7 +164,9 @@ function placeAll(rows, chains, gap) {
   for (const cell of cells.filter(({ id }) => id !== null)) {
     places.set(cell.id, { along: cell.begin, across: cell.at - cell.across / 2 });
   }
-  const routes = chains.map((chain) => chain.flatMap((cell, index) => pointsOf(cell, index === 0, index === chain.length - 1)));
+  const routes = chains.map((chain) =>
+    chain.flatMap((cell, index) => pointsOf(cell, index === 0, index === chain.length - 1)),
+  );
   return { places, routes, along: along - gap, across: most - least };
 }
 

@@ -1,6 +1,7 @@
 // The log of a session: what was sent, what came, and when.
 
 const MOST_ENTRIES = 300;
+const MOST_COPIED_CHARACTERS = 5_000_000;
 const FLUSH_MS = 50;
 const PREVIEW_BYTES = 16;
 
@@ -12,10 +13,14 @@ class Results {
     this.began = performance.now();
     this.lastSent = null;
     this.outputs = [];
+    this.size = 0;
+    this.count = 0;
     this.run = null;
     this.timer = 0;
     byId("clear-results").addEventListener("click", () => this.clear());
-    byId("copy-results").addEventListener("click", (event) => copyText(event.currentTarget, this.outputs.join("\n")));
+    byId("copy-results").addEventListener("click", (event) =>
+      copyText(event.currentTarget, this.outputs.join("\n")),
+    );
   }
 
   /** Times count from here. */
@@ -29,7 +34,11 @@ class Results {
   }
 
   addOutput(text) {
-    this.outputs = [...this.outputs, text].slice(-MOST_ENTRIES);
+    this.outputs.push(text);
+    this.size += text.length;
+    while (this.size > MOST_COPIED_CHARACTERS && this.outputs.length > 1) {
+      this.size -= this.outputs.shift().length;
+    }
     this.add("output", create("pre", { class: "value" }, ...showJson(text)));
   }
 
@@ -38,12 +47,24 @@ class Results {
   }
 
   addError({ type, message, node_id: node }) {
-    this.add("error", create("strong", {}, type ?? "Error"), ...(node ? [" in node ", create("code", {}, node)] : []), ": ", message ?? "");
+    this.add(
+      "error",
+      create("strong", {}, type ?? "Error"),
+      ...(node ? [" in node ", create("code", {}, node)] : []),
+      ": ",
+      message ?? "",
+    );
   }
 
   addBytes(bytes) {
-    const preview = [...bytes.subarray(0, PREVIEW_BYTES)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
-    this.add("output", `${formatSize(bytes.length)}: `, create("code", {}, preview + (bytes.length > PREVIEW_BYTES ? " …" : "")));
+    const preview = [...bytes.subarray(0, PREVIEW_BYTES)]
+      .map((byte) => byte.toString(16).padStart(2, "0"))
+      .join(" ");
+    this.add(
+      "output",
+      `${formatSize(bytes.length)}: `,
+      create("code", {}, preview + (bytes.length > PREVIEW_BYTES ? " …" : "")),
+    );
   }
 
   /** Add sound to the entry of the sound before it, or begin a new one. */
@@ -57,6 +78,7 @@ class Results {
 
   add(kind, ...content) {
     const now = performance.now();
+    this.count += kind === "output" ? 1 : 0;
     if (kind !== "output" || content[0] !== this.run?.element) {
       this.run = null;
     }
@@ -64,7 +86,15 @@ class Results {
     if (kind === "output" && this.lastSent !== null) {
       time.title = `${Math.round(now - this.lastSent)} ms after the last item was sent`;
     }
-    this.waiting.push(create("div", { class: `entry ${kind}` }, time, create("span", { class: "kind" }, kind), create("div", { class: "content" }, ...content)));
+    this.waiting.push(
+      create(
+        "div",
+        { class: `entry ${kind}` },
+        time,
+        create("span", { class: "kind" }, kind),
+        create("div", { class: "content" }, ...content),
+      ),
+    );
     // Outputs may come faster than a page can be laid out.
     this.timer ||= setTimeout(() => this.flush(), FLUSH_MS);
   }
@@ -84,14 +114,13 @@ class Results {
   }
 
   summarize() {
-    const count = this.log.querySelectorAll(".entry.output").length;
-    setText(byId("results-summary"), count > 0 ? plural(count, "output") : "");
+    setText(byId("results-summary"), this.count > 0 ? plural(this.count, "output") : "");
     byId("copy-results").disabled = this.outputs.length === 0;
     byId("clear-results").disabled = this.log.querySelector(".entry") === null;
   }
 
   clear() {
-    Object.assign(this, { waiting: [], outputs: [], run: null });
+    Object.assign(this, { waiting: [], outputs: [], size: 0, count: 0, run: null });
     this.log.querySelectorAll(".entry").forEach((entry) => entry.remove());
     byId("results-empty").hidden = false;
     this.summarize();
@@ -119,7 +148,12 @@ class AudioRun {
 
   fits({ rate, channels, format }) {
     const { audio } = this;
-    return audio.rate === rate && audio.channels === channels && audio.format === format && this.seconds < LONGEST_RUN_SECS;
+    return (
+      audio.rate === rate &&
+      audio.channels === channels &&
+      audio.format === format &&
+      this.seconds < LONGEST_RUN_SECS
+    );
   }
 
   add(bytes) {
@@ -128,7 +162,10 @@ class AudioRun {
     this.seconds += seconds;
     const pieces = Math.max(1, Math.round(seconds * FRAMES_PER_SECOND));
     this.peaks.push(...peaksOf({ bytes, ...this.audio }, pieces));
-    setText(this.label, `Audio, ${this.seconds.toFixed(2)} s, ${formatFrequency(this.audio.rate)}, ${plural(this.audio.channels, "channel")}`);
+    setText(
+      this.label,
+      `Audio, ${this.seconds.toFixed(2)} s, ${formatFrequency(this.audio.rate)}, ${plural(this.audio.channels, "channel")}`,
+    );
     this.wave.show(this.peaks);
   }
 }

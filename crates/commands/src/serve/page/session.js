@@ -8,7 +8,8 @@ const DEFAULT_AUDIO = { rate: 16_000, channels: 1, format: "s16le" };
 /**
  * Opens sessions, one at a time, and passes on what comes.
  *
- * `listener` has the methods `onState(text, kind)`, `onEvent(event)`, `onOutput(text)`, `onAudio(bytes, audio)` and `onBytes(bytes)`.
+ * `listener` has the methods `onState(text, kind)`, `onEvent(event)`, `onOutput(text)`, `onAudio(bytes, audio)` and
+ * `onBytes(bytes)`.
  */
 class Connection {
   constructor(service, listener) {
@@ -24,7 +25,7 @@ class Connection {
     return this.state === "open";
   }
 
-  /** Have a session that takes audio of this kind; one for JSON alone takes any. An older one that does not fit is ended. */
+  /** Have a session that takes audio of this kind, or any for JSON. An older one that does not fit is ended. */
   async open(input = null) {
     if (this.opening) {
       await this.opening.catch(() => {});
@@ -51,17 +52,26 @@ class Connection {
     const { rate, channels, format } = input;
     address.search = new URLSearchParams({ rate, channels, format });
     const { token } = this.service;
-    const socket = new WebSocket(address, token ? [SUBPROTOCOL, `token.${escapeToken(token)}`] : [SUBPROTOCOL]);
+    const socket = new WebSocket(
+      address,
+      token ? [SUBPROTOCOL, `token.${escapeToken(token)}`] : [SUBPROTOCOL],
+    );
     socket.binaryType = "arraybuffer";
-    Object.assign(this, { socket, input, audio: null, wasLeft: false });
+    Object.assign(this, { socket, input, audio: null });
     this.change("connecting", "Connecting", "warning");
     return new Promise((resolve, reject) => {
       this.closed = new Promise((done) => {
         socket.onmessage = ({ data }) => this.receive(data, resolve);
         socket.onclose = async ({ code, reason }) => {
           const wasConnecting = this.state === "connecting";
-          const text = wasConnecting ? await this.explainRefusal() : describeClose(code, reason, this.state === "ending");
-          this.change("closed", wasConnecting || code === 1006 ? "Connection lost" : "Session closed", text ? "error" : "plain");
+          const text = wasConnecting
+            ? await this.explainRefusal()
+            : describeClose(code, reason, this.state === "ending");
+          this.change(
+            "closed",
+            wasConnecting || code === 1006 ? "Connection lost" : "Session closed",
+            text ? "error" : "plain",
+          );
           if (text) {
             this.listener.onEvent({ $event: "closed", message: text });
           }
@@ -172,5 +182,8 @@ function describeClose(code, reason, wasEnding) {
 
 /** Names of subprotocols have few characters; the others are escaped as in addresses. */
 function escapeToken(token) {
-  return token.replace(/[^A-Za-z0-9._~+-]/g, (character) => `%${character.charCodeAt(0).toString(16).padStart(2, "0").toUpperCase()}`);
+  return token.replace(
+    /[^A-Za-z0-9._~+-]/g,
+    (character) => `%${character.charCodeAt(0).toString(16).padStart(2, "0").toUpperCase()}`,
+  );
 }

@@ -46,7 +46,9 @@ class Flow {
 
   ofEdge(from, to) {
     const isOnlyWay = this.targets.filter((target) => target === to).length < 2;
-    return from === INPUT || (to !== OUTPUT && isOnlyWay) ? this.of(to, "items_in") : this.of(from, "items_out");
+    return from === INPUT || (to !== OUTPUT && isOnlyWay)
+      ? this.of(to, "items_in")
+      : this.of(from, "items_out");
   }
 }
 
@@ -67,7 +69,10 @@ class StatusView {
     setText(byId("fact-rate"), formatRate(this.flow.ofInput()));
     const { sessions, calls } = status;
     setText(byId("fact-sessions"), `${formatCount(sessions.open)} of ${formatCount(sessions.max)}`);
-    setText(byId("fact-calls"), `${formatCount(calls.total)}${calls.failed ? `, ${formatCount(calls.failed)} failed` : ""}`);
+    setText(
+      byId("fact-calls"),
+      `${formatCount(calls.total)}${calls.failed ? `, ${formatCount(calls.failed)} failed` : ""}`,
+    );
     setText(byId("fact-uptime"), formatSpan(status.uptime_s));
     setText(byId("fact-version"), status.version);
     drawHistory(byId("history"), this.flow.history);
@@ -82,19 +87,32 @@ function drawHistory(svg, history) {
   const left = (index) => 96 - ((history.length - 1 - index) * 96) / (HISTORY_POINTS - 1);
   const points = history.map((rate, index) => `${left(index)} ${19 - (18 * rate) / top}`);
   svg.querySelector(".line").setAttribute("d", points.length > 0 ? `M${points.join("L")}` : "");
-  svg.querySelector(".area").setAttribute("d", points.length > 0 ? `M${left(0)} 20L${points.join("L")}L96 20Z` : "");
+  svg
+    .querySelector(".area")
+    .setAttribute("d", points.length > 0 ? `M${left(0)} 20L${points.join("L")}L96 20Z` : "");
 }
 
 function showFigures(body, nodes, flow) {
   nodes.forEach((node, index) => {
     const row = body.rows[index] ?? body.insertRow();
     const texts = [
-      node.id, node.type, node.placement, formatCount(node.items_in), formatCount(node.items_out), formatRate(flow.of(node.id, "items_in")),
-      formatDuration(node.p50_us), formatDuration(node.p99_us), node.queue_capacity ? `${node.queue_len}/${node.queue_capacity}` : "–",
+      node.id,
+      node.type,
+      node.placement,
+      formatCount(node.items_in),
+      formatCount(node.items_out),
+      formatRate(flow.of(node.id, "items_in")),
+      formatDuration(node.p50_us),
+      formatDuration(node.p99_us),
+      node.queue_capacity ? `${node.queue_len}/${node.queue_capacity}` : "–",
       ...[node.errors, node.retries, node.dropped, node.restarts].map(formatCount),
     ];
     texts.forEach((text, column) => {
-      const cell = row.cells[column] ?? row.appendChild(create(...(column === 0 ? ["th", { scope: "row" }] : ["td", { class: column > 2 && "number" }])));
+      const cell =
+        row.cells[column] ??
+        row.appendChild(
+          create(...(column === 0 ? ["th", { scope: "row" }] : ["td", { class: column > 2 && "number" }])),
+        );
       setText(cell, text);
     });
   });
@@ -113,13 +131,17 @@ function showErrors(errors) {
     seen.set(base, (seen.get(base) ?? 0) + 1);
     const key = `${base}${seen.get(base)}`;
     const element = shown.get(key) ?? createError(error, key);
-    setText(element.querySelector("time"), `${formatSpan(Math.max(0, Date.now() / 1000 - error.time))} ago`);
+    const age = Math.max(0, (Date.now() - Date.parse(error.time)) / 1000);
+    setText(element.querySelector("time"), `${formatSpan(age)} ago`);
     return element;
   });
   if (elements.length === 0) {
     elements.push(shown.get("none") ?? create("p", { class: "empty", "data-key": "none" }, "No errors."));
   }
-  if (elements.length !== list.children.length || elements.some((element, index) => element !== list.children[index])) {
+  if (
+    elements.length !== list.children.length ||
+    elements.some((element, index) => element !== list.children[index])
+  ) {
     list.replaceChildren(...elements);
   }
   setPill(byId("errors-count"), String(errors.length), "error");
@@ -127,16 +149,34 @@ function showErrors(errors) {
 }
 
 function createError(error, key) {
-  const time = new Date(error.time * 1000);
+  const time = new Date(error.time);
   const head = create("p", { class: "failure-head" }, create("strong", {}, error.type));
   if (error.node_id) {
     head.append(" in node ", create("code", {}, error.node_id));
   }
-  head.append(create("span", { class: "hint" }, create("time", { datetime: time.toISOString(), title: time.toLocaleString() }),
-    ...(error.request_id ? [" · request ", create("code", {}, error.request_id)] : [])));
-  const item = create("article", { class: "failure", "data-key": key }, head, create("p", { class: "failure-message" }, error.message));
+  head.append(
+    create(
+      "span",
+      { class: "hint" },
+      create("time", { datetime: error.time, title: time.toLocaleString() }),
+      ...(error.request_id ? [" · request ", create("code", {}, error.request_id)] : []),
+    ),
+  );
+  const item = create(
+    "article",
+    { class: "failure", "data-key": key },
+    head,
+    create("p", { class: "failure-message" }, error.message),
+  );
   if (error.traceback) {
-    item.append(create("details", {}, create("summary", {}, "Traceback"), create("pre", { tabindex: 0, "aria-label": "Traceback" }, error.traceback)));
+    item.append(
+      create(
+        "details",
+        {},
+        create("summary", {}, "Traceback"),
+        create("pre", { tabindex: 0, "aria-label": "Traceback" }, error.traceback),
+      ),
+    );
   }
   return item;
 }
@@ -179,13 +219,20 @@ class Service {
   async ask() {
     try {
       const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
-      const response = await fetch("status", { headers, cache: "no-store", signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+      const response = await fetch("status", {
+        headers,
+        cache: "no-store",
+        signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+      });
       if (response.ok) {
         this.view.show(await response.json());
         return null;
       }
       const { message } = await response.json().catch(() => ({}));
-      return { needsToken: response.status === 401, text: `The service responds with an error (${response.status}): ${message ?? response.statusText}.` };
+      return {
+        needsToken: response.status === 401,
+        text: `The service responds with an error (${response.status}): ${message ?? response.statusText}.`,
+      };
     } catch (error) {
       if (error instanceof TypeError || error.name === "TimeoutError" || error.name === "AbortError") {
         return { text: "The service does not respond. The page asks again until it does." };
@@ -219,7 +266,10 @@ class Service {
     event.preventDefault();
     const token = byId("token").value.trim();
     if (!/^[\x21-\x7e]+$/.test(token)) {
-      showText(byId("token-problem"), token ? "A token has only visible ASCII characters." : "Enter the token first.");
+      showText(
+        byId("token-problem"),
+        token ? "A token has only visible ASCII characters." : "Enter the token first.",
+      );
       return;
     }
     this.token = token;

@@ -16,7 +16,9 @@ class TryPanel {
     addTabs(["tab-text", "tab-file", "tab-microphone"]);
     this.listenToText();
     this.listenToFile();
-    byId("microphone").addEventListener("click", () => (this.microphone ? this.stopMicrophone() : this.startMicrophone()));
+    byId("microphone").addEventListener("click", () =>
+      this.microphone ? this.stopMicrophone() : this.startMicrophone(),
+    );
     byId("interrupt").addEventListener("click", () => this.interrupt());
     byId("end").addEventListener("click", () => this.end());
     byId("play").addEventListener("change", () => this.player.stop());
@@ -24,7 +26,8 @@ class TryPanel {
 
   onState(text, kind) {
     setPill(byId("session-state"), text, kind);
-    byId("interrupt").disabled = !this.connection.isOpen;
+    // After the end of the input, outputs may still be in progress.
+    byId("interrupt").disabled = !this.connection.isOpen && this.connection.state !== "ending";
     byId("end").disabled = !this.connection.isOpen;
     if (this.connection.state === "closed") {
       this.sending = null;
@@ -35,7 +38,8 @@ class TryPanel {
   onEvent(event) {
     const { input } = this.connection;
     const notes = {
-      ready: () => `Session ${event.session} is open: audio of ${formatFrequency(input.rate)}, ${plural(input.channels, "channel")}`,
+      ready: () =>
+        `Session ${event.session} is open: audio of ${formatFrequency(input.rate)}, ${plural(input.channels, "channel")}`,
       interrupted: () => `Interrupted: ${plural(event.dropped ?? 0, "item")} dropped`,
       end: () => "All outputs have come",
       closed: () => event.message,
@@ -67,8 +71,14 @@ class TryPanel {
 
   onAudio(bytes, audio) {
     this.results.addAudio(bytes, audio);
-    if (byId("play").checked) {
+    if (!byId("play").checked) {
+      return;
+    }
+    try {
       this.player.play(bytes, audio);
+    } catch (error) {
+      byId("play").checked = false;
+      this.results.addNote(`The browser cannot play this sound: ${error.message}`);
     }
   }
 
@@ -104,7 +114,9 @@ class TryPanel {
       this.submitItem(item.value);
     });
     byId("send-as-text").addEventListener("click", () => this.sendItem(JSON.stringify(item.value)));
-    byId("copy-curl").addEventListener("click", (event) => copyText(event.currentTarget, byId("curl").textContent));
+    byId("copy-curl").addEventListener("click", (event) =>
+      copyText(event.currentTarget, byId("curl").textContent),
+    );
     this.checkItem();
   }
 
@@ -117,7 +129,13 @@ class TryPanel {
     byId("send-as-text").hidden = !problem;
     const hint = problem ? "Not JSON so far; it can be sent as a string." : `Sends ${kind}.`;
     setText(byId("item-hint"), text.trim() ? hint : "A number, a string in quotes, a list or an object.");
-    setText(byId("curl"), curlCommand(problem ? JSON.stringify(text) : text.trim() || '{"text": "hello"}', Boolean(this.service.token)));
+    setText(
+      byId("curl"),
+      curlCommand(
+        problem ? JSON.stringify(text) : text.trim() || '{"text": "hello"}',
+        Boolean(this.service.token),
+      ),
+    );
   }
 
   submitItem(text) {
@@ -147,7 +165,12 @@ class TryPanel {
     const input = byId("file");
     input.addEventListener("change", () => input.files[0] && this.readFile(input.files[0]));
     const carriesFile = ({ dataTransfer }) => dataTransfer?.types.includes("Files");
-    for (const [name, isOver] of [["dragenter", true], ["dragover", true], ["dragleave", false], ["drop", false]]) {
+    for (const [name, isOver] of [
+      ["dragenter", true],
+      ["dragover", true],
+      ["dragleave", false],
+      ["drop", false],
+    ]) {
       drop.addEventListener(name, (event) => {
         if (carriesFile(event)) {
           event.preventDefault();
@@ -155,12 +178,17 @@ class TryPanel {
         }
       });
     }
-    drop.addEventListener("drop", (event) => event.dataTransfer.files[0] && this.readFile(event.dataTransfer.files[0]));
+    drop.addEventListener(
+      "drop",
+      (event) => event.dataTransfer.files[0] && this.readFile(event.dataTransfer.files[0]),
+    );
     // A file that misses the field must not replace the page.
     for (const name of ["dragover", "drop"]) {
       window.addEventListener(name, (event) => carriesFile(event) && event.preventDefault());
     }
-    byId("send-file").addEventListener("click", () => (this.sending ? (this.sending = null) : this.sendFile()));
+    byId("send-file").addEventListener("click", () =>
+      this.sending ? (this.sending = null) : this.sendFile(),
+    );
   }
 
   async readFile(file) {
@@ -170,7 +198,10 @@ class TryPanel {
       const recording = await readRecording(file);
       this.recording = { name: file.name, ...recording };
       const { rate, channels } = recording;
-      setText(byId("file-name"), `${file.name}: ${durationOf(recording).toFixed(1)} s, ${formatFrequency(rate)}, ${plural(channels, "channel")}`);
+      setText(
+        byId("file-name"),
+        `${file.name}: ${durationOf(recording).toFixed(1)} s, ${formatFrequency(rate)}, ${plural(channels, "channel")}`,
+      );
       byId("file-wave").hidden = false;
       this.fileWave.show(peaksOf(recording, this.fileWave.room));
     } catch (error) {
@@ -258,7 +289,10 @@ class TryPanel {
       // Live sound cannot wait for long.
       if (this.connection.socket.bufferedAmount > LAGGING_CHUNKS * bytes.length) {
         lost += 1;
-        setText(byId("microphone-state"), `The service is too slow: ${(lost / FRAMES_PER_SECOND).toFixed(1)} s of sound left out`);
+        setText(
+          byId("microphone-state"),
+          `The service is too slow: ${(lost / FRAMES_PER_SECOND).toFixed(1)} s of sound left out`,
+        );
         return;
       }
       this.connection.sendAudio(bytes);
@@ -285,9 +319,18 @@ function judgeItem(text) {
   try {
     const value = JSON.parse(text);
     if (value === null || typeof value !== "object") {
-      return { kind: value === null ? "null" : { string: "a string", number: "a number", boolean: "true or false" }[typeof value] };
+      return {
+        kind:
+          value === null
+            ? "null"
+            : { string: "a string", number: "a number", boolean: "true or false" }[typeof value],
+      };
     }
-    return { kind: Array.isArray(value) ? `a list of ${plural(value.length, "value")}` : `an object with ${plural(Object.keys(value).length, "key")}` };
+    return {
+      kind: Array.isArray(value)
+        ? `a list of ${plural(value.length, "value")}`
+        : `an object with ${plural(Object.keys(value).length, "key")}`,
+    };
   } catch (error) {
     return { problem: error.message };
   }
