@@ -36,4 +36,6 @@ pub use loader::{
     FailedItems, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
     RunResult, RunSettings,
 };
-pub use service::{Admitted, CallError, CallErrorKind, CallId, ItemStream, Reply, Service, ServiceMaker, StreamNext};
+pub use service::{
+    Admitted, CallError, CallErrorKind, CallId, ItemStream, OnStep, Reply, Service, ServiceMaker, StreamNext,
+};

@@ -17,7 +17,7 @@ use crate::command_failure::{attached, failure_of};
 use crate::convert::object::Object;
 use crate::convert::{failure, values};
 use crate::run::Counting;
-use crate::service::{PyService, PyServiceMaker};
+use crate::service::{PyService, PyServiceMaker, ServiceUse};
 use crate::{graph, run};
 
 /// How long Ctrl-C may go unnoticed while there is no input.
@@ -126,8 +126,8 @@ impl LoadedPipeline for PyPipeline {
         RunResult { outcome, failed_items: failed_items(&budget) }
     }
 
-    fn open(&mut self) -> Result<Arc<dyn Service>, Failure> {
-        attached(|py| PyService::open(py, self.graph.bind(py), true))
+    fn open(&mut self, observes_steps: bool) -> Result<Arc<dyn Service>, Failure> {
+        attached(|py| PyService::open(py, self.graph.bind(py), ServiceUse { is_shared: true, observes_steps }))
     }
 
     fn service_maker(&self) -> Result<Arc<dyn ServiceMaker>, Failure> {

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from remotemedia._graph.graph import Graph
 
 
-def open_service(graph: Graph) -> Session:
+def open_service(graph: Graph, observes_calls: bool) -> Session:  # noqa: FBT001
     """Initialize the nodes of a pipeline on threads of their own, for items from any thread.
+
+    With `observes_calls`, each step of a node at the item of a call is reported to the service.
 
     Raises:
         PipelineError: If the pipeline makes its own items.
@@ -28,7 +30,8 @@ def open_service(graph: Graph) -> Session:
             "use 'run', which needs no input"
         )
     settings, _ = session_settings({"enable_metrics": True})
-    return open_session(Session, with_nodes(graph), settings | {"has_own_thread": True}, Opener())  # type: ignore[no-any-return]
+    settings |= {"has_own_thread": True, "observes_calls": observes_calls}
+    return open_session(Session, with_nodes(graph), settings, Opener())  # type: ignore[no-any-return]
 
 
 def has_own_nodes(graph: Graph) -> bool:

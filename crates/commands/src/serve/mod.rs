@@ -8,18 +8,33 @@ mod app;
 mod audio_query;
 mod blocking;
 mod body;
+mod body_rate;
+mod call_trace;
+mod certificate_dates;
+mod connection;
+mod cors;
+mod descriptors;
 mod errors;
 mod listener;
 mod live;
+mod log;
+mod log_line;
 mod metrics;
+mod otlp;
 mod page;
 mod reply;
 mod router;
 mod sessions;
 mod settings;
+mod span;
 mod status;
 mod stream;
+mod tls;
+mod trace_context;
+mod watch;
 mod websocket;
+
+pub(crate) use log_line::LogFormat;
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -29,6 +44,8 @@ use crate::cli::ServeOptions;
 use crate::failure::{Failure, FailureKind};
 use crate::loader::Loader;
 use crate::serve::app::App;
+use crate::serve::log::Log;
+use crate::serve::log_line::NoteKind;
 use crate::serve::sessions::Sessions;
 use crate::serve::settings::Settings;
 use crate::service::ServiceMaker;
@@ -49,16 +66,23 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
     let name = pipeline.plan().name().to_owned();
     let maker = pipeline.service_maker()?;
     let has_own_nodes = own_nodes(options, &*maker)?;
-    let mut sessions = Sessions::new(pipeline.open()?, settings.max_sessions);
+    let mut sessions = Sessions::new(pipeline.open(settings.collector.is_some())?, settings.max_sessions);
     if has_own_nodes {
         sessions = sessions.with_own_nodes(maker, options.warm, || loader.check_signals())?;
     }
 
-    let app = Arc::new(App::new(sessions, pipeline.plan().clone(), settings));
+    descriptors::raise_limit();
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    let log = Log::start(options.log.log_format)?;
+    if let Some(warning) = settings.tls.as_ref().and_then(|tls| tls.warning.as_ref()) {
+        log.note(NoteKind::Warning, warning);
+    }
+    let app = Arc::new(App::new(sessions, pipeline.plan().clone(), settings, log));
     let (gone, all_gone) = sync_channel(1);
     let server = listener::start(listener, Arc::clone(&app), gone)?;
-    terminal::note(&format!("serving '{name}' on http://{address}; Ctrl-C stops it"));
+    app.log.note(NoteKind::Start, format!("serving '{name}' on {scheme}://{address}; Ctrl-C stops it"));
     let stopped = wait_for_signal(loader);
+    app.log.note(NoteKind::Stop, format!("stopping; requests in progress have {} s to end", options.grace));
     app.begin_drain();
     server.stop_accepting();
     let deadline = Instant::now() + Duration::from_secs_f64(options.grace);
@@ -67,7 +91,7 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
             match all_gone.recv_timeout(SIGNAL_POLL_INTERVAL) {
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => loader.check_signals()?,
                 Err(RecvTimeoutError::Timeout) => {
-                    terminal::note("requests in progress were dropped at the end of the grace period");
+                    app.log.note(NoteKind::Warning, "requests in progress were dropped at the end of the grace period");
                     break Ok(0);
                 }
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => break Ok(0),
@@ -75,7 +99,9 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
         }
     });
     server.end();
-    end(&app.sessions, outcome)
+    let outcome = end(&app.sessions, outcome);
+    app.log.close();
+    outcome
 }
 
 /// Wait until a signal asks to stop.

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use remotemedia_commands::{CallId, Failure, ItemStream, Reply, Service, ServiceMaker};
+use remotemedia_commands::{CallId, Failure, ItemStream, OnStep, Reply, Service, ServiceMaker};
 use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Metrics, Value};
 
@@ -20,6 +20,15 @@ use crate::command_failure::attached;
 use crate::session::core::SessionCore;
 use intake::Intake;
 use stream::PyStream;
+
+/// What a service is for.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ServiceUse {
+    /// It has several clients.
+    pub(crate) is_shared: bool,
+    /// Steps of nodes are reported to calls.
+    pub(crate) observes_steps: bool,
+}
 
 /// An open pipeline with its intake.
 pub(crate) struct PyService {
@@ -30,9 +39,15 @@ pub(crate) struct PyService {
 }
 
 impl PyService {
-    /// Initialize the nodes of a graph, for several clients or for a single one.
-    pub(crate) fn open(py: Python<'_>, graph: &Bound<'_, PyAny>, is_shared: bool) -> PyResult<Arc<dyn Service>> {
-        let session = py.import("remotemedia._cli.serving")?.call_method1("open_service", (graph,))?;
+    /// Initialize the nodes of a graph.
+    pub(crate) fn open(
+        py: Python<'_>,
+        graph: &Bound<'_, PyAny>,
+        service_use: ServiceUse,
+    ) -> PyResult<Arc<dyn Service>> {
+        let ServiceUse { is_shared, observes_steps } = service_use;
+        let serving = py.import("remotemedia._cli.serving")?;
+        let session = serving.call_method1("open_service", (graph, observes_steps))?;
         let session: Py<SessionCore> = session.cast_into()?.unbind();
         let intake = Arc::<Intake>::default();
         let thread = Mutex::new(Some(intake.start(session.clone_ref(py))?));
@@ -56,8 +71,8 @@ impl Drop for PyService {
 }
 
 impl Service for PyService {
-    fn call(&self, item: Value, reply: Reply) -> CallId {
-        self.intake.call(item, reply)
+    fn call(&self, item: Value, on_step: Option<OnStep>, reply: Reply) -> CallId {
+        self.intake.call(item, on_step, reply)
     }
 
     fn abandon(&self, call: CallId) {
@@ -101,6 +116,6 @@ impl ServiceMaker for PyServiceMaker {
     }
 
     fn make(&self) -> Result<Arc<dyn Service>, Failure> {
-        attached(|py| PyService::open(py, self.graph.bind(py), false))
+        attached(|py| PyService::open(py, self.graph.bind(py), ServiceUse::default()))
     }
 }
