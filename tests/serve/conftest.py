@@ -85,7 +85,8 @@ def serve():
     servers = []
 
     def start(name, *options):
-        command = [sys.executable, "-m", "remotemedia", "serve", f"{APP}:{name}", "--port", "0", *options]
+        target = name if ":" in name else f"{APP}:{name}"
+        command = [sys.executable, "-m", "remotemedia", "serve", target, "--port", "0", *options]
         server = Server(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
         servers.append(server)
         server.start_reading()

@@ -14,6 +14,7 @@ use remotemedia_runtime::{ErrorBudget, Fed, Feed, Items, Metrics, NodeFailure, P
 
 use crate::attach::{attach, detach};
 use crate::command_failure::{attached, failure_of};
+use crate::convert::items::{ItemReader, mismatch};
 use crate::convert::object::Object;
 use crate::convert::{failure, values};
 use crate::run::Counting;
@@ -114,6 +115,14 @@ impl LoadedPipeline for PyPipeline {
         })
     }
 
+    fn item_schemas(&self) -> Option<String> {
+        let schemas = attached(|py| {
+            py.import("remotemedia._cli.items.schemas")?.call_method1("item_schemas", (self.graph.bind(py),))?.extract()
+        });
+        // A description that says less is better than no service.
+        schemas.ok()
+    }
+
     fn run(
         &mut self,
         feed: Option<&mut dyn ItemFeed>,
@@ -130,7 +139,8 @@ impl LoadedPipeline for PyPipeline {
         attached(|py| {
             let session =
                 py.import("remotemedia._cli.serving")?.call_method1("open_service", (self.graph.bind(py),))?;
-            Ok(Arc::new(PyService::start(session.cast_into()?.unbind())?) as Arc<dyn Service>)
+            let reader = ItemReader::of(self.graph.bind(py))?;
+            Ok(Arc::new(PyService::start(session.cast_into()?.unbind(), reader)?) as Arc<dyn Service>)
         })
     }
 }
@@ -151,7 +161,10 @@ impl PyPipeline {
                 Some(_) if has_source().map_err(|error| failure_of(py, error))? => {
                     return Err(Failure::usage(MADE_BY_SOURCE));
                 }
-                Some(feed) => Box::new(InputFeed { feed, given: 0, after: None, broken: &broken }),
+                Some(feed) => {
+                    let reader = ItemReader::of(graph).map_err(|error| failure_of(py, error))?;
+                    Box::new(InputFeed { feed, reader, given: 0, after: None, broken: &broken })
+                }
                 None => Box::new(Items(own_input(graph).map_err(|error| failure_of(py, error))?.into_iter())),
             };
             run::run_counting(graph, &self.plan, &mut *feed, &mut sink, counting).map_err(|error| {
@@ -188,6 +201,7 @@ fn own_input(graph: &Bound<'_, PyAny>) -> PyResult<Option<Object>> {
 /// The command's input, as Python objects.
 struct InputFeed<'a> {
     feed: &'a mut dyn ItemFeed,
+    reader: ItemReader,
     /// How many items it has given.
     given: u64,
     /// How it went on after the items that were given at once.
@@ -205,9 +219,11 @@ enum After {
 impl InputFeed<'_> {
     fn give(&mut self, py: Python<'_>, value: &Value) -> PyResult<Object> {
         self.given += 1;
-        let given = values::to_python(py, value);
+        let given = self.reader.read(py, value);
         given.map(|item| Object(item.unbind())).map_err(|error| {
-            let failure = Failure::failed(format!("input item {} cannot be converted: {error}", self.given - 1));
+            let what = mismatch(py, &error)
+                .map_or_else(|| format!(" cannot be converted: {error}"), |what| format!(": {what}"));
+            let failure = Failure::failed(format!("input item {}{what}", self.given - 1));
             store_failure(self.broken, failure)
         })
     }

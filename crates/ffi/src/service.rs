@@ -16,6 +16,7 @@ use remotemedia_runtime::{Caller, Client, Metrics, RunError, Value};
 use crate::asyncio::context::CallerContext;
 use crate::attach::{attach, prepare_thread};
 use crate::command_failure::attached;
+use crate::convert::items::{ItemReader, mismatch};
 use crate::convert::object::Object;
 use crate::convert::{failure, values};
 use crate::session::call::{Call, Outputs};
@@ -50,12 +51,12 @@ enum Order {
 
 impl PyService {
     /// Serve an open session.
-    pub(crate) fn start(session: Py<SessionCore>) -> PyResult<Self> {
+    pub(crate) fn start(session: Py<SessionCore>, reader: ItemReader) -> PyResult<Self> {
         let shared = Arc::<Shared>::default();
         let (here, core) = (Arc::clone(&shared), attach(|py| session.clone_ref(py)));
         let intake = std::thread::Builder::new()
             .name("remotemedia-intake".to_owned())
-            .spawn(move || take_in(&here, &core))
+            .spawn(move || take_in(&here, &core, &reader))
             .map_err(|error| failure::no_thread("the service", &error))?;
         Ok(Self { shared, session, intake: Mutex::new(Some(intake)) })
     }
@@ -127,7 +128,7 @@ fn closing() -> CallError {
 }
 
 /// The life of the thread that takes items in.
-fn take_in(shared: &Arc<Shared>, session: &Py<SessionCore>) {
+fn take_in(shared: &Arc<Shared>, session: &Py<SessionCore>, reader: &ItemReader) {
     prepare_thread();
     loop {
         let mut state = shared.state.lock();
@@ -148,7 +149,7 @@ fn take_in(shared: &Arc<Shared>, session: &Py<SessionCore>) {
             let core = session.bind(py).get();
             for order in orders {
                 match order {
-                    Order::Call { id, item, reply } => submit(py, shared, core, id, &item, reply),
+                    Order::Call { id, item, reply } => submit(py, shared, core, id, reader.read(py, &item), reply),
                     Order::Abandon(client) => {
                         failure::report(py, core.abandon(py, &Ticket { client, waiting: None }));
                     }
@@ -158,12 +159,20 @@ fn take_in(shared: &Arc<Shared>, session: &Py<SessionCore>) {
     }
 }
 
-fn submit(py: Python<'_>, shared: &Arc<Shared>, core: &SessionCore, id: CallId, item: &Value, reply: Reply) {
-    let converted = values::to_python(py, item).and_then(|item| Ok((item.unbind(), CallerContext::current(py)?)));
+fn submit(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    core: &SessionCore,
+    id: CallId,
+    item: PyResult<Bound<'_, PyAny>>,
+    reply: Reply,
+) {
+    let converted = item.and_then(|item| Ok((item.unbind(), CallerContext::current(py)?)));
     let (item, context) = match converted {
         Ok(converted) => converted,
         Err(error) => {
-            let message = format!("the item cannot be converted: {}", error.value(py));
+            let message =
+                mismatch(py, &error).unwrap_or_else(|| format!("the item cannot be converted: {}", error.value(py)));
             let (kind, type_name) = (CallErrorKind::Item, type_name(py, &error));
             return reply(Err(CallError { kind, type_name, message, node_id: None }));
         }

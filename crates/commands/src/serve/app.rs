@@ -24,13 +24,15 @@ pub(crate) struct App {
     in_flight: Semaphore,
     is_draining: AtomicBool,
     pub(crate) metrics: RequestMetrics,
+    /// The document of `/openapi.json`.
+    pub(crate) description: Bytes,
 }
 
 impl App {
-    pub(crate) fn new(service: Arc<dyn Service>, settings: Settings) -> Self {
+    pub(crate) fn new(service: Arc<dyn Service>, settings: Settings, description: Vec<u8>) -> Self {
         let in_flight = Semaphore::new(settings.max_in_flight);
         let (is_draining, metrics) = (AtomicBool::new(false), RequestMetrics::new());
-        Self { service, settings, in_flight, is_draining, metrics }
+        Self { service, settings, in_flight, is_draining, metrics, description: description.into() }
     }
 
     /// Let balancers go on to others.

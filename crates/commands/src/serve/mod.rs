@@ -8,6 +8,7 @@ mod app;
 mod body;
 mod listener;
 mod metrics;
+mod openapi;
 mod reply;
 mod router;
 mod settings;
@@ -37,9 +38,10 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
     let listener = listener::bind(&settings.host, options.port)?;
     let address = listener.local_addr().map_err(|error| Failure::failed(terminal::reason(&error)))?;
     let name = pipeline.plan().name().to_owned();
+    let description = openapi::document(&name, &settings, pipeline.item_schemas().as_deref());
     let service = pipeline.open()?;
 
-    let app = Arc::new(App::new(Arc::clone(&service), settings));
+    let app = Arc::new(App::new(Arc::clone(&service), settings, description));
     let (gone, all_gone) = sync_channel(1);
     let server = listener::start(listener, Arc::clone(&app), gone)?;
     terminal::note(&format!("serving '{name}' on http://{address}; Ctrl-C stops it"));

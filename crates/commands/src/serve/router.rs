@@ -18,6 +18,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/call", post(call))
         .route("/healthz", get(|| async { reply::of_text(StatusCode::OK, "ok\n") }))
         .route("/readyz", get(readiness))
+        .route("/openapi.json", get(description))
         .route("/metrics", get(metrics));
     known
         .method_not_allowed_fallback(wrong_method)
@@ -37,6 +38,10 @@ async fn readiness(State(app): State<Arc<App>>) -> Response {
         return reply::of_text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
     }
     reply::of_text(StatusCode::OK, "ready\n")
+}
+
+async fn description(State(app): State<Arc<App>>) -> Response {
+    reply::of_bytes(app.description.to_vec(), HeaderValue::from_static("application/json"))
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
