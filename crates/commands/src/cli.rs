@@ -9,6 +9,7 @@ use clap::{
 };
 
 use crate::draw::GraphFormat;
+use crate::failure::Failure;
 use crate::input::InputFormat;
 use crate::output::OutputFormat;
 use crate::sample_format::SampleFormat;
@@ -240,6 +241,22 @@ impl HostOptions {
 impl CommandLine {
     pub(crate) fn read(program: &str, arguments: Vec<OsString>) -> Result<Self, clap::Error> {
         Self::from_arg_matches(&matches_of(program, arguments)?)
+    }
+}
+
+/// The options of `serve` from their words alone.
+pub(crate) fn serve_options(words: Vec<OsString>, target: &str) -> Result<ServeOptions, Failure> {
+    let mut arguments = vec![OsString::from("serve")];
+    arguments.extend(words);
+    arguments.extend(["--".into(), target.into()]);
+    let line = CommandLine::read(HOST_PROGRAM, arguments).map_err(|error| {
+        // After it, clap explains the command line, which there is none of.
+        let text = error.to_string();
+        Failure::usage(text.lines().next().unwrap_or_default().trim_start_matches("error: "))
+    })?;
+    match line.verb {
+        Verb::Serve(options) => Ok(*options),
+        _ => Err(Failure::usage("these are not options of serve")),
     }
 }
 

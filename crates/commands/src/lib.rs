@@ -31,9 +31,10 @@ mod wav_tags;
 pub use cli::{HOST_PROGRAM, HostOptions};
 pub use draw::{GraphFormat, draw};
 pub use entry::{host_options, main};
-pub use failure::{Failure, FailureKind};
+pub use failure::{Cause, Failure, FailureKind};
 pub use loader::{
     FailedItems, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
     RunResult, RunSettings,
 };
+pub use serve::{ServeHost, serve_pipeline};
 pub use service::{CallError, CallErrorKind, CallId, Reply, Service};

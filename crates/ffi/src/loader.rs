@@ -35,8 +35,7 @@ impl Loader for PyLoader {
     fn load(&self, target: &str) -> Result<Box<dyn LoadedPipeline + '_>, Failure> {
         attached(|py| {
             let graph = py.import("remotemedia._cli.loading")?.call_method1("load", (target,))?;
-            let plan = Arc::new(graph::plan_of(&graph)?);
-            Ok(Box::new(PyPipeline { graph: graph.unbind(), plan }) as Box<dyn LoadedPipeline>)
+            Ok(Box::new(PyPipeline::of(&graph, None)?) as Box<dyn LoadedPipeline>)
         })
     }
 
@@ -87,9 +86,11 @@ fn node_doc(doc: &Bound<'_, PyAny>) -> PyResult<NodeDoc> {
 }
 
 /// A checked graph of the user's objects.
-struct PyPipeline {
+pub(crate) struct PyPipeline {
     graph: Py<PyAny>,
     plan: Arc<Plan>,
+    /// Makes the openers of services; without it, they have event loops of their own.
+    new_opener: Option<Py<PyAny>>,
 }
 
 impl LoadedPipeline for PyPipeline {
@@ -137,8 +138,9 @@ impl LoadedPipeline for PyPipeline {
 
     fn open(&mut self) -> Result<Arc<dyn Service>, Failure> {
         attached(|py| {
-            let session =
-                py.import("remotemedia._cli.serving")?.call_method1("open_service", (self.graph.bind(py),))?;
+            let session = py
+                .import("remotemedia._cli.serving")?
+                .call_method1("open_service", (self.graph.bind(py), self.new_opener.as_ref()))?;
             let reader = ItemReader::of(self.graph.bind(py))?;
             Ok(Arc::new(PyService::start(session.cast_into()?.unbind(), reader)?) as Arc<dyn Service>)
         })
@@ -146,6 +148,10 @@ impl LoadedPipeline for PyPipeline {
 }
 
 impl PyPipeline {
+    pub(crate) fn of(graph: &Bound<'_, PyAny>, new_opener: Option<Py<PyAny>>) -> PyResult<Self> {
+        Ok(Self { graph: graph.clone().unbind(), plan: Arc::new(graph::plan_of(graph)?), new_opener })
+    }
+
     fn run_counting(
         &self,
         feed: Option<&mut dyn ItemFeed>,

@@ -8,11 +8,22 @@ from remotemedia.sessions import Session, open_session
 
 TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from remotemedia._core import Opener
     from remotemedia._graph.graph import Graph
 
+_FLAGS = ("insecure",)
+"""Options without a value."""
 
-def open_service(graph: Graph) -> Session:
+
+def open_service(graph: Graph, new_opener: Callable[[], Opener] | None = None) -> Session:
     """Initialize the nodes of a pipeline on threads of their own, for items from any thread.
+
+    Args:
+        graph: The checked pipeline.
+        new_opener: Makes the opener, which may have an event loop for coroutines. By default, the session has
+            its own.
 
     Raises:
         PipelineError: If the pipeline makes its own items.
@@ -26,7 +37,20 @@ def open_service(graph: Graph) -> Session:
             "use 'run', which needs no input"
         )
     settings, _ = session_settings({"enable_metrics": True})
-    return open_session(Session, graph, settings | {"has_own_thread": True}, Opener())  # type: ignore[no-any-return]
+    opener = Opener() if new_opener is None else new_opener()
+    return open_session(Session, graph, settings | {"has_own_thread": True}, opener)  # type: ignore[no-any-return]
+
+
+def refusal(text: str) -> PipelineError:
+    """Return the error for options that are refused, with their names in Python."""
+    import re
+
+    def name_of(option: re.Match[str]) -> str:
+        name = option[1].replace("-", "_")
+        return f"{name}=True" if name in _FLAGS else name
+
+    written = re.sub(r"--([a-z]+(?:-[a-z]+)*)(?: <?[A-Z_]+>?)?", name_of, text)
+    return PipelineError(written if text.startswith("--") else written[:1].upper() + written[1:])
 
 
 def describe(error: BaseException) -> tuple[str, str, str, str | None]:

@@ -6,6 +6,7 @@
 mod access;
 mod app;
 mod body;
+mod host;
 mod listener;
 mod metrics;
 mod openapi;
@@ -13,20 +14,24 @@ mod reply;
 mod router;
 mod settings;
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::cli::ServeOptions;
+pub use host::ServeHost;
+
+use crate::cli::{self, ServeOptions};
 use crate::failure::{Failure, FailureKind};
-use crate::loader::Loader;
+use crate::loader::{LoadedPipeline, Loader};
 use crate::serve::app::App;
+use crate::serve::host::CommandHost;
 use crate::serve::settings::Settings;
 use crate::service::Service;
 use crate::terminal;
 
-/// How often the main thread looks for signals.
-const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the thread that serves asks whether to stop.
+const STOP_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long the nodes may take to be cleaned up.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,6 +40,30 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, Failure> {
     let settings = Settings::of(options)?;
     let mut pipeline = loader.load(&options.target)?;
+    serve_until_stopped(options, settings, &mut *pipeline, &CommandHost(loader))?;
+    Ok(0)
+}
+
+/// Serve a pipeline that a program has loaded, until it says to stop, as the command does.
+///
+/// `words` are those of the command line after the target, each option with its value, such as `--port=0`. The second order to stop is
+/// returned as the failure that [`ServeHost::check_stop`] has returned.
+pub fn serve_pipeline(
+    words: Vec<OsString>,
+    pipeline: &mut dyn LoadedPipeline,
+    host: &dyn ServeHost,
+) -> Result<(), Failure> {
+    let options = cli::serve_options(words, pipeline.plan().name())?;
+    let settings = Settings::of(&options)?;
+    serve_until_stopped(&options, settings, pipeline, host)
+}
+
+fn serve_until_stopped(
+    options: &ServeOptions,
+    settings: Settings,
+    pipeline: &mut dyn LoadedPipeline,
+    host: &dyn ServeHost,
+) -> Result<(), Failure> {
     let listener = listener::bind(&settings.host, options.port)?;
     let address = listener.local_addr().map_err(|error| Failure::failed(terminal::reason(&error)))?;
     let name = pipeline.plan().name().to_owned();
@@ -44,20 +73,20 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
     let app = Arc::new(App::new(Arc::clone(&service), settings, description));
     let (gone, all_gone) = sync_channel(1);
     let server = listener::start(listener, Arc::clone(&app), gone)?;
-    terminal::note(&format!("serving '{name}' on http://{address}; Ctrl-C stops it"));
-    let stopped = wait_for_signal(loader);
+    host.ready(&name, &format!("http://{address}"));
+    let stopped = wait_for_stop(host);
     app.begin_drain();
     server.stop_accepting();
     let deadline = Instant::now() + Duration::from_secs_f64(options.grace);
     let outcome = stopped.and_then(|()| {
         loop {
-            match all_gone.recv_timeout(SIGNAL_POLL_INTERVAL) {
-                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => loader.check_signals()?,
+            match all_gone.recv_timeout(STOP_POLL_INTERVAL) {
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => host.check_stop()?,
                 Err(RecvTimeoutError::Timeout) => {
-                    terminal::note("requests in progress were dropped at the end of the grace period");
-                    break Ok(0);
+                    host.note("requests in progress were dropped at the end of the grace period");
+                    break Ok(());
                 }
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => break Ok(0),
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => break Ok(()),
             }
         }
     });
@@ -65,24 +94,24 @@ pub(crate) fn serve(options: &ServeOptions, loader: &dyn Loader) -> Result<u8, F
     end(&*service, outcome)
 }
 
-/// Wait until a signal asks to stop.
-fn wait_for_signal(loader: &dyn Loader) -> Result<(), Failure> {
+/// Wait until the program asks to stop.
+fn wait_for_stop(host: &dyn ServeHost) -> Result<(), Failure> {
     loop {
-        match loader.check_signals() {
-            Ok(()) => std::thread::sleep(SIGNAL_POLL_INTERVAL),
+        match host.check_stop() {
+            Ok(()) => std::thread::sleep(STOP_POLL_INTERVAL),
             Err(failure) if failure.is_order_to_stop() => return Ok(()),
             Err(failure) => return Err(failure),
         }
     }
 }
 
-fn end(service: &dyn Service, outcome: Result<u8, Failure>) -> Result<u8, Failure> {
-    // After a second signal nobody waits for nodes.
+fn end(service: &dyn Service, outcome: Result<(), Failure>) -> Result<(), Failure> {
+    // After a second order to stop, nobody waits for nodes.
     let is_hurried = outcome.as_ref().is_err_and(Failure::is_order_to_stop);
     let closed = service.close(if is_hurried { Duration::ZERO } else { CLOSE_TIMEOUT });
     match (outcome, closed) {
         (Err(failure), _) => Err(failure),
         (Ok(_), Err(failure)) if failure.kind != FailureKind::Usage => Err(failure),
-        (Ok(code), _) => Ok(code),
+        (Ok(()), _) => Ok(()),
     }
 }

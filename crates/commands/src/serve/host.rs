@@ -1,0 +1,34 @@
+//! What a service needs from the program that runs it: the command line, or a program in Python.
+
+use crate::failure::Failure;
+use crate::loader::Loader;
+use crate::terminal;
+
+/// The program around a service.
+pub trait ServeHost {
+    /// Whether the service is to stop. A failure that is an order to stop begins the graceful stop; a second one ends at once.
+    fn check_stop(&self) -> Result<(), Failure>;
+
+    /// Connections are accepted at this URL.
+    fn ready(&self, name: &str, url: &str);
+
+    /// Something happened that people should know.
+    fn note(&self, text: &str);
+}
+
+/// The command line: signals stop the service, and people read stderr.
+pub(crate) struct CommandHost<'a>(pub(crate) &'a dyn Loader);
+
+impl ServeHost for CommandHost<'_> {
+    fn check_stop(&self) -> Result<(), Failure> {
+        self.0.check_signals()
+    }
+
+    fn ready(&self, name: &str, url: &str) {
+        terminal::note(&format!("serving '{name}' on {url}; Ctrl-C stops it"));
+    }
+
+    fn note(&self, text: &str) {
+        terminal::note(text);
+    }
+}
