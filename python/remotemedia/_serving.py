@@ -36,8 +36,12 @@ class ServeOptions(TypedDict, total=False):
         host: Listen on this address or name; by default 127.0.0.1, for programs of this machine.
         port: Listen on this port; by default 8000, and 0 for any that is free.
         grace: When the service stops, let requests in progress end for this time, in seconds.
+        session_per_connection: Give each WebSocket nodes of its own. This is the default where a node is a
+            class or a function that returns it.
+        warm: Keep nodes for so many WebSockets initialized in advance, if each has nodes of its own.
         max_in_flight: Refuse calls while as many are in progress, with status 503.
-        max_body: Refuse bodies of more bytes, with status 413.
+        max_sessions: Refuse WebSockets while as many are open, with status 503.
+        max_body: Refuse bodies and messages of more bytes, with status 413.
         request_timeout: Give a call up after this time, in seconds, with status 504.
         token_file: Require the token in this file, as `Authorization: Bearer TOKEN`.
         insecure: Let other machines use the pipeline without a token.
@@ -46,7 +50,10 @@ class ServeOptions(TypedDict, total=False):
     host: str
     port: int
     grace: float
+    session_per_connection: bool
+    warm: int
     max_in_flight: int
+    max_sessions: int
     max_body: int
     request_timeout: float
     token_file: str | os.PathLike[str] | None

@@ -129,6 +129,7 @@ def run_graph(
     # Not with metrics, because the session of a block measures all of its runs together.
     if use_rust and not enable_metrics and graph.block is not None and graph.block.takes_runs():
         return _run_in_block(graph.block, feed)
+    graph = graph.made()
     if not use_rust:
         from remotemedia._reference import executor
 

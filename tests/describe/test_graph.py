@@ -97,12 +97,12 @@ class TestRefused:
 
     def test_every_wrong_entry_is_named_with_its_position(self, run):
         with pytest.raises(TypeError) as caught:
-            run([Untouched(), 3, PassThroughNode, "x"], [1])
+            run([Untouched(), 3, Tag, "x"], [1])
 
         neither = "neither a node (an object with a process method) nor a manifest entry"
         assert str(caught.value).splitlines() == [
             f"Entry 1 of the pipeline is an int, {neither}",
-            "Entry 2 of the pipeline is the class PassThroughNode, not an instance; write PassThroughNode(…)",
+            "Entry 2 of the pipeline is the class Tag, not an instance; write Tag(…)",
             f"Entry 3 of the pipeline is a str, {neither}",
         ]
 

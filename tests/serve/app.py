@@ -114,3 +114,64 @@ block = [Block()]
 life = [Life()]
 refuses = [Refuses()]
 source = [Source()]
+
+
+class Count:
+    """Counts its items: every client that has nodes of its own starts with 1."""
+
+    def __init__(self):
+        self.count = 0
+
+    def initialize(self):
+        say("initialized")
+
+    def process(self, item):
+        self.count += 1
+        return self.count
+
+    def interrupt(self):
+        say("interrupted")
+
+    def cleanup(self):
+        say("cleaned up")
+
+
+class Sum:
+    """Returns the sum of all items at the end of input."""
+
+    def __init__(self):
+        self.sum = 0
+
+    def process(self, item):
+        self.sum += item
+
+    def flush(self):
+        yield self.sum
+
+
+class Tone:
+    """Returns as many frames of audio as the item says."""
+
+    def process(self, count):
+        import numpy as np
+
+        from remotemedia.audio import AudioFrame
+
+        for _ in range(count):
+            yield AudioFrame(np.full((240, 1), 0.5, dtype=np.float32), 24_000)
+
+
+class Flood:
+    """Returns as many texts of a megabyte as the item says."""
+
+    def process(self, count):
+        for _ in range(count):
+            yield "x" * 1_000_000
+
+
+count = [Count]
+total = [Sum]
+tone = [Tone()]
+flood = [Flood()]
+own_flood = [Flood]
+own_sleep = [with_options(Sleep, concurrency=8)]

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
-APP = Path(__file__).parent / "app.py"
+HERE = Path(__file__).parent
 TIMEOUT_SECS = 30
 
 
@@ -72,6 +74,17 @@ class Server:
         self.process.send_signal(signal_number)
         return self.process.wait(TIMEOUT_SECS)
 
+    def wait_until_counted(self, name, count):
+        """Wait until a metric of the first node has this value."""
+        until = time.monotonic() + TIMEOUT_SECS
+        while True:
+            text = self.request("GET", "/metrics").body.decode()
+            found = re.search(rf"^{name}{{[^}}]*}} (\d+)", text, re.MULTILINE)
+            if found and int(found[1]) == count:
+                return
+            assert time.monotonic() < until, text
+            time.sleep(0.02)
+
     def wait_for_line(self, text):
         until = time.monotonic() + TIMEOUT_SECS
         while not any(text in line for line in self.lines):
@@ -81,11 +94,11 @@ class Server:
 
 @pytest.fixture
 def serve():
-    """Return a function that serves a pipeline of `app.py`, by its name there."""
+    """Return a function that serves a pipeline of `app.py`, or of another file with `FILE:NAME`."""
     servers = []
 
     def start(name, *options):
-        target = name if ":" in name else f"{APP}:{name}"
+        target = f"{HERE}/{name if ':' in name else f'app.py:{name}'}"
         command = [sys.executable, "-m", "remotemedia", "serve", target, "--port", "0", *options]
         server = Server(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
         servers.append(server)
@@ -111,3 +124,47 @@ def refused():
         return done.returncode, done.stderr
 
     return run
+
+
+class Client:
+    """A WebSocket on which messages are JSON."""
+
+    def __init__(self, socket):
+        self.socket = socket
+
+    def __enter__(self):
+        self.socket.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        return self.socket.__exit__(*error)
+
+    def send(self, item):
+        self.socket.send(json.dumps(item))
+
+    def receive(self):
+        message = self.socket.recv(TIMEOUT_SECS)
+        return message if isinstance(message, bytes) else json.loads(message)
+
+    def closed(self):
+        """Wait until the server closes: the messages before that, and the code."""
+        messages = []
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                messages.append(self.receive())
+        return messages, closed.value.rcvd and closed.value.rcvd.code
+
+
+@pytest.fixture
+def session():
+    """Return a function that opens a session, and has read that it is ready."""
+
+    def start(server, query="", **options):
+        host, port = server.address
+        url = f"ws://{host}:{port}/session{query}"
+        client = Client(connect(url, max_size=None, legacy=True, **options))
+        ready = client.receive()
+        assert ready["$event"] == "ready"
+        return client
+
+    return start

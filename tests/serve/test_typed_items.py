@@ -14,7 +14,7 @@ APP = Path(__file__).parent / "typed_app.py"
 
 @pytest.fixture
 def serve_typed(serve):
-    return lambda name, *options: serve(f"{APP}:{name}", *options)
+    return lambda name, *options: serve(f"typed_app.py:{name}", *options)
 
 
 def test_json_becomes_a_dataclass_with_all_that_is_in_it(serve_typed):
@@ -115,6 +115,25 @@ def test_models_may_be_inside_of_other_types(serve_typed):
 def test_without_such_a_class_items_come_as_they_are(serve_typed):
     assert serve_typed("encode").call({"a": [1]}).body == b"{'a': [1]}"
     assert serve_typed("unresolved").call(3).json == [3]
+
+
+def test_streams_and_sessions_read_items_in_the_same_way(serve_typed):
+    server = serve_typed("notes")
+    note = json.dumps({"text": "a", "author": {"name": "Ada", "age": 3}})
+
+    lines = server.request("POST", "/stream", f"{note}\n{{}}\n").body.decode().splitlines()
+    with server.session() as session:
+        session.send(note)
+        session.send("{}")
+        outputs = [session.receive() for _ in range(2)]
+
+    assert json.loads(lines[0]) == outputs[0] == "User"
+    for error in (json.loads(lines[1]), outputs[1]):
+        assert (error["$event"], error["type"], error["message"]) == (
+            "error",
+            "ItemError",
+            "'text' is missing",
+        )
 
 
 def test_run_reads_items_in_the_same_way(tmp_path):

@@ -35,7 +35,7 @@ pub(crate) struct CommandLine {
 pub(crate) enum Verb {
     /// Run a pipeline: read items, write outputs
     Run(Box<RunOptions>),
-    /// Serve a pipeline on HTTP: one item a request
+    /// Serve a pipeline on HTTP and WebSocket, with a page to try it
     Serve(Box<ServeOptions>),
     /// Load and validate a pipeline, and show where each node would run
     Check(CheckOptions),
@@ -128,6 +128,14 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "SECS", default_value_t = 30.0, value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) grace: f64,
 
+    /// Give each WebSocket nodes of its own. This is the default where a node is given as a class or a function that returns it
+    #[arg(long)]
+    pub(crate) session_per_connection: bool,
+
+    /// Keep nodes for COUNT WebSockets initialized in advance, if each has nodes of its own
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub(crate) warm: usize,
+
     #[command(flatten)]
     pub(crate) limits: LoadOptions,
 
@@ -142,7 +150,11 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = at_least_one)]
     pub(crate) max_in_flight: usize,
 
-    /// Refuse bodies of more bytes, with status 413
+    /// Refuse WebSockets while as many are open, with status 503
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = at_least_one)]
+    pub(crate) max_sessions: usize,
+
+    /// Refuse bodies and messages of more bytes, with status 413
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = at_least_one)]
     pub(crate) max_body: usize,
 
@@ -324,7 +336,7 @@ Examples:
     openssl rand -hex 32 > token
     PROGRAM serve voice.py:pipeline --host 0.0.0.0 --token-file token
 
-Paths: POST /call, GET /healthz, GET /readyz, GET /metrics.";
+Paths: / (a page), POST /call, POST /stream, GET /session (WebSocket), /status, /metrics, /openapi.json, /healthz, /readyz.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:

@@ -37,4 +37,4 @@ pub use loader::{
     RunResult, RunSettings,
 };
 pub use serve::{ServeHost, serve_pipeline};
-pub use service::{CallError, CallErrorKind, CallId, Reply, Service};
+pub use service::{Admitted, CallError, CallErrorKind, CallId, ItemStream, Reply, Service, ServiceMaker, StreamNext};

@@ -10,7 +10,7 @@ use remotemedia_runtime::{Metrics, Plan, Value};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::service::Service;
+use crate::service::{Service, ServiceMaker};
 
 /// Finds pipelines and nodes by name.
 pub trait Loader: Sync {
@@ -65,6 +65,11 @@ pub trait LoadedPipeline {
     ///
     /// It fails if a node does, or if the first node is a source, which takes no items.
     fn open(&mut self) -> Result<Arc<dyn Service>, Failure> {
+        Err(Failure::failed("this program cannot serve pipelines"))
+    }
+
+    /// Makes more services of this pipeline.
+    fn service_maker(&self) -> Result<Arc<dyn ServiceMaker>, Failure> {
         Err(Failure::failed("this program cannot serve pipelines"))
     }
 }

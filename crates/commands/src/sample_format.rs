@@ -28,6 +28,11 @@ const SCALE_24: f32 = 8_388_608.0;
 const SCALE_32: f32 = 2_147_483_648.0;
 
 impl SampleFormat {
+    /// The name by which options and queries know it.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// Bytes of one sample.
     pub(crate) fn width(self) -> usize {
         match self {

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_commands::{
     FailedItems, Failure, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
-    RunResult, RunSettings, Service,
+    RunResult, RunSettings, Service, ServiceMaker,
 };
 use remotemedia_runtime::{ErrorBudget, Fed, Feed, Items, Metrics, NodeFailure, Plan, Sink, Value};
 
@@ -18,7 +18,7 @@ use crate::convert::items::{ItemReader, mismatch};
 use crate::convert::object::Object;
 use crate::convert::{failure, values};
 use crate::run::Counting;
-use crate::service::PyService;
+use crate::service::PyServiceMaker;
 use crate::{graph, run};
 
 /// How long Ctrl-C may go unnoticed while there is no input.
@@ -137,19 +137,21 @@ impl LoadedPipeline for PyPipeline {
     }
 
     fn open(&mut self) -> Result<Arc<dyn Service>, Failure> {
-        attached(|py| {
-            let session = py
-                .import("remotemedia._cli.serving")?
-                .call_method1("open_service", (self.graph.bind(py), self.new_opener.as_ref()))?;
-            let reader = ItemReader::of(self.graph.bind(py))?;
-            Ok(Arc::new(PyService::start(session.cast_into()?.unbind(), reader)?) as Arc<dyn Service>)
-        })
+        attached(|py| self.maker(py)?.open(py, true))
+    }
+
+    fn service_maker(&self) -> Result<Arc<dyn ServiceMaker>, Failure> {
+        attached(|py| Ok(Arc::new(self.maker(py)?) as Arc<dyn ServiceMaker>))
     }
 }
 
 impl PyPipeline {
     pub(crate) fn of(graph: &Bound<'_, PyAny>, new_opener: Option<Py<PyAny>>) -> PyResult<Self> {
         Ok(Self { graph: graph.clone().unbind(), plan: Arc::new(graph::plan_of(graph)?), new_opener })
+    }
+
+    fn maker(&self, py: Python<'_>) -> PyResult<PyServiceMaker> {
+        PyServiceMaker::of(py, self.graph.bind(py), self.new_opener.as_ref().map(|new| new.clone_ref(py)))
     }
 
     fn run_counting(
@@ -160,7 +162,7 @@ impl PyPipeline {
     ) -> Result<Option<Metrics>, Failure> {
         let broken = Cell::new(None);
         attach(|py| {
-            let graph = self.graph.bind(py);
+            let graph = &self.graph.bind(py).call_method0("made").map_err(|error| failure_of(py, error))?;
             let mut sink = OutputSink { output, broken: &broken };
             let has_source = || Ok(!graph.getattr("source")?.is_none());
             let mut feed: Box<dyn Feed<Object> + '_> = match feed {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from remotemedia._graph.graph import is_factory
 from remotemedia._graph.options import session_settings
 from remotemedia.exceptions import NodeError, PipelineError, SessionClosedError
 from remotemedia.sessions import Session, open_session
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from remotemedia._core import Opener
     from remotemedia._graph.graph import Graph
 
-_FLAGS = ("insecure",)
+_FLAGS = ("insecure", "session_per_connection")
 """Options without a value."""
 
 
@@ -38,7 +39,7 @@ def open_service(graph: Graph, new_opener: Callable[[], Opener] | None = None) -
         )
     settings, _ = session_settings({"enable_metrics": True})
     opener = Opener() if new_opener is None else new_opener()
-    return open_session(Session, graph, settings | {"has_own_thread": True}, opener)  # type: ignore[no-any-return]
+    return open_session(Session, graph.made(), settings | {"has_own_thread": True}, opener)  # type: ignore[no-any-return]
 
 
 def refusal(text: str) -> PipelineError:
@@ -53,15 +54,24 @@ def refusal(text: str) -> PipelineError:
     return PipelineError(written if text.startswith("--") else written[:1].upper() + written[1:])
 
 
-def describe(error: BaseException) -> tuple[str, str, str, str | None]:
-    """Return for an error of a call: whose fault it is, its class, its text and the node.
+def has_own_nodes(graph: Graph) -> bool:
+    """Return whether each session makes nodes of its own, from a class or a function."""
+    return any(is_factory(entry.node) for entry in graph.entries)
 
-    An error of user code is described by the exception that the node has raised.
+
+def describe(error: BaseException) -> tuple[str, str, str, str | None, str | None]:
+    """Return for an error of a call: whose fault it is, its class, its text, the node, and the traceback.
+
+    An error of user code is described by the exception that the node has raised, and the traceback is the
+    part of it that lies in user code.
     """
     if isinstance(error, SessionClosedError):
-        return "closed", type(error).__name__, "the service is closing", None
+        return "closed", type(error).__name__, "the service is closing", None, None
+    from remotemedia._cli.error_report import explain
+
+    users = explain(error).users_traceback or None
     if type(error) is NodeError and error.__cause__ is not None:
         cause = error.__cause__
-        return "node", type(cause).__name__, str(cause), error.node_id
+        return "node", type(cause).__name__, str(cause), error.node_id, users
     node_id = error.node_id if isinstance(error, NodeError) else None
-    return "node", type(error).__name__, str(error), node_id
+    return "node", type(error).__name__, str(error), node_id, users

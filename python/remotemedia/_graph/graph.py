@@ -131,6 +131,34 @@ class Graph:
         self.memory = Memory()
         self.known: Known | None = None
 
+    def made(self) -> Graph:
+        """Return the graph with new nodes in place of classes and functions that make them, or itself.
+
+        Replicas are made one by one when they are initialized.
+
+        Raises:
+            PipelineError: If a node cannot be made.
+        """
+        if not any(_is_made_here(entry) for entry in self.entries):
+            return self
+        entries = []
+        for entry in self.entries:
+            if not _is_made_here(entry):
+                entries.append(entry)
+                continue
+            node = _make(entry)
+            check_fit(node, entry.options, entry.id)
+            made = Entry(entry.id, node, entry.node_type, entry.after, entry.join, entry.options)
+            made.inherits_placement = entry.inherits_placement
+            entries.append(made)
+        graph = _connected(self.name, entries)
+        if graph.source is not None and self.source is None:
+            where = f"Node '{graph.source.id}': "
+            raise PipelineError(f"{where}a source must be an object, not a class or a function that makes it")
+        graph.order = self.order
+        graph.ignored = self.ignored
+        return graph
+
     def with_defaults(self, defaults: dict[str, Any]) -> Graph:
         """Return the graph with these options for nodes that do not set them.
 
@@ -209,13 +237,46 @@ def graph_of_manifest(parsed: ParsedManifest, entries: list[Entry]) -> Graph:
     return graph
 
 
+def is_factory(node: object) -> bool:
+    """Whether an entry is a class or a function that makes the node."""
+    return isinstance(node, type) or not is_node(node)
+
+
+def _is_made_here(entry: Entry) -> bool:
+    return is_factory(entry.node) and not has_replicas(entry.options)
+
+
+def _make(entry: Entry) -> object:
+    try:
+        node = entry.node()  # type: ignore[operator]
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise PipelineError(f"Node '{entry.id}' could not be made: {what}") from error
+    if not is_node(node) or isinstance(node, type):
+        raise PipelineError(f"Node '{entry.id}' could not be made: the function returned {_describe(node)}")
+    return node
+
+
+def _needs_no_arguments(factory: object) -> bool:
+    """Whether a class of nodes or a function can be called as a factory."""
+    if isinstance(factory, type) and not is_node(factory):
+        return False
+    from inspect import signature
+
+    try:
+        signature(factory).bind()  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def check_node(node: object, place: str, *, may_be_factory: bool = False) -> None:
     """Reject objects that cannot run as a node.
 
     Args:
         node: The object.
         place: Its name in errors, such as `Entry 2 of the pipeline`.
-        may_be_factory: Whether a class or function that creates nodes is allowed, too.
+        may_be_factory: Whether any class or function is allowed, too, and not only one without arguments.
 
     Raises:
         TypeError: If it is a class, or not a node at all.
@@ -223,10 +284,10 @@ def check_node(node: object, place: str, *, may_be_factory: bool = False) -> Non
     """
     if is_node(node) and not isinstance(node, (type, GraphOwner)):
         return
-    if may_be_factory and callable(node):
-        return
     if isinstance(node, GraphOwner):
         raise TypeError(f"{place} is a Pipeline, not a node; unpack its nodes: *pipeline")
+    if callable(node) and (may_be_factory or _needs_no_arguments(node)):
+        return
     if isinstance(node, type):
         raise TypeError(f"{place} is the class {node.__name__}, not an instance; write {node.__name__}(…)")
     if any(hasattr(node, attribute) for attribute in ("process", "initialize", "cleanup", "flush")):

@@ -131,9 +131,9 @@ def check_fit(node: Any, options: Mapping[str, Any], node_id: str) -> None:
     in_worker = options.get("placement") == "process"
     if options.get("replicas", 1) > 1:
         _check_replicas(node, options, where)
-        if isinstance(node, type) or not callable(getattr(node, "process", None)):
-            # The node of a factory does not exist yet.
-            return
+    if isinstance(node, type) or not callable(getattr(node, "process", None)):
+        # The node of a factory does not exist yet.
+        return
     kind, source = classify(node), is_source(node)
     if options.get("concurrency", 1) > 1 and (source or kind not in {"coroutine", "async_generator"}):
         raise PipelineError(f"{where}concurrency requires an async process()")

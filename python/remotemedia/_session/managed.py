@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._graph.graph import has_replicas
+from remotemedia._graph.graph import is_factory
 from remotemedia._graph.options import session_settings
 from remotemedia._reference.lifecycle import mark
 from remotemedia._session.async_session import enter
@@ -44,10 +44,10 @@ class Managed:
     async def __aenter__(self) -> Pipeline:
         """Initialize the nodes."""
         settings, _ = session_settings({"stall_warning": None})
-        self._session = await enter(self._graph, settings, is_block=True)
+        self._session = await enter(self._graph.made(), settings, is_block=True)
         for entry in self._graph.entries:
             # A node in a worker, or of a factory, is another object.
-            if entry.options.get("placement") != "process" and not has_replicas(entry.options):
+            if entry.options.get("placement") != "process" and not is_factory(entry.node):
                 mark(entry.node, initialized=True)
         self._blocks.append(self)
         return self._pipeline

@@ -31,7 +31,7 @@ async def process(
     if not use_rust:
         from remotemedia._reference import executor
 
-        outputs = executor.stream(graph, items)
+        outputs = executor.stream(graph.made(), items)
     elif graph.block is not None and graph.block.takes_runs():
         outputs = graph.block.run(items)
     else:

@@ -210,7 +210,7 @@ class Pipeline(GraphOwner):
 
         settings, defaults = session_settings(options)
         graph = self.to_graph()
-        return Opening(graph.with_defaults(defaults) if defaults else graph, settings)
+        return Opening((graph.with_defaults(defaults) if defaults else graph).made(), settings)
 
     def managed_execution(self) -> AbstractAsyncContextManager[Pipeline]:
         """Keep the nodes initialized for all runs in an `async with` block."""

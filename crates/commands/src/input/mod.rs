@@ -3,7 +3,7 @@
 mod feed;
 pub(crate) mod json;
 mod lines;
-mod pcm;
+pub(crate) mod pcm;
 mod reader;
 pub(crate) mod wav;
 

@@ -1,7 +1,7 @@
 //! Who may use the service: programs of this machine, or those that have the token, and no page of another site.
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
@@ -14,8 +14,8 @@ use crate::serve::app::App;
 use crate::serve::reply::{Problem, RequestId};
 use crate::serve::settings::{Settings, is_loopback};
 
-/// Paths that a balancer asks for, which has no token.
-const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+/// Paths for those who have no token: balancers, and the page, which asks for it.
+const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/"];
 
 /// Refuse what may not be asked for; give each response the id of its request.
 pub(crate) async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
@@ -55,10 +55,18 @@ fn refusal(settings: &Settings, headers: &HeaderMap, is_open: bool) -> Option<Pr
         ));
     }
     let token = settings.token.as_ref().filter(|_| !is_open)?;
-    let given = header(headers, AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
-    let is_it = given.is_some_and(|given| bool::from(given.trim().as_bytes().ct_eq(token)));
+    let bearer = || header(headers, AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
+    let is_it = bearer()
+        .or_else(|| subprotocol_token(headers))
+        .is_some_and(|given| bool::from(given.trim().as_bytes().ct_eq(token)));
     (!is_it)
         .then(|| Problem::new(StatusCode::UNAUTHORIZED, "TokenError", "send the header 'Authorization: Bearer TOKEN'"))
+}
+
+/// Browsers cannot set other headers of a WebSocket than this one.
+fn subprotocol_token(headers: &HeaderMap) -> Option<&str> {
+    let protocols = header(headers, SEC_WEBSOCKET_PROTOCOL.as_str())?;
+    protocols.split(',').find_map(|protocol| protocol.trim().strip_prefix("token."))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -84,6 +92,7 @@ mod tests {
             host: host.to_owned(),
             token: token.map(|token| token.as_bytes().to_vec()),
             max_in_flight: 1,
+            max_sessions: 1,
             max_body: 1,
             request_timeout: std::time::Duration::from_secs(1),
         }

@@ -1,56 +1,76 @@
 //! What all requests share, and one call.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prometheus::IntGauge;
-use remotemedia_runtime::{Metrics, Value};
-use tokio::sync::{Semaphore, oneshot};
+use remotemedia_runtime::{Plan, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::serve::body;
+use crate::serve::errors::RecentErrors;
 use crate::serve::metrics::RequestMetrics;
-use crate::serve::reply::Problem;
+use crate::serve::reply::{Problem, RequestId};
+use crate::serve::sessions::Sessions;
 use crate::serve::settings::Settings;
-use crate::service::{CallId, Service};
+use crate::service::{CallError, CallErrorKind, CallId, Service};
 
 /// What all requests share.
 pub(crate) struct App {
-    service: Arc<dyn Service>,
+    pub(crate) sessions: Sessions,
     pub(crate) settings: Settings,
-    /// Room for calls.
-    in_flight: Semaphore,
-    is_draining: AtomicBool,
+    /// Room for calls and streams.
+    in_flight: Arc<Semaphore>,
+    draining: watch::Sender<bool>,
     pub(crate) metrics: RequestMetrics,
+    pub(crate) plan: Plan,
+    pub(crate) started: Instant,
+    pub(crate) errors: RecentErrors,
     /// The document of `/openapi.json`.
     pub(crate) description: Bytes,
 }
 
 impl App {
-    pub(crate) fn new(service: Arc<dyn Service>, settings: Settings, description: Vec<u8>) -> Self {
-        let in_flight = Semaphore::new(settings.max_in_flight);
-        let (is_draining, metrics) = (AtomicBool::new(false), RequestMetrics::new());
-        Self { service, settings, in_flight, is_draining, metrics, description: description.into() }
+    pub(crate) fn new(sessions: Sessions, plan: Plan, settings: Settings, description: Vec<u8>) -> Self {
+        let in_flight = Arc::new(Semaphore::new(settings.max_in_flight));
+        let (draining, _) = watch::channel(false);
+        let (metrics, errors, description) = (RequestMetrics::new(), RecentErrors::default(), description.into());
+        Self { sessions, settings, in_flight, draining, metrics, plan, started: Instant::now(), errors, description }
     }
 
-    /// Let balancers go on to others.
+    /// Let balancers go on to others, and end what is live.
     pub(crate) fn begin_drain(&self) {
-        self.is_draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
     }
 
-    /// What the nodes did so far. May wait.
-    pub(crate) fn node_metrics(&self) -> Option<Metrics> {
-        self.service.metrics()
+    /// Wait until the service takes no more items.
+    pub(crate) async fn drained(&self) {
+        // The sender lives as long as this.
+        drop(self.draining.subscribe().wait_for(|is_draining| *is_draining).await);
+    }
+
+    /// Take a place for a stream.
+    pub(crate) fn reserve(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Problem::busy("too many calls are in progress"))
+    }
+
+    /// What clients learn of an error, which is remembered if it is that of a node.
+    pub(crate) fn problem_of(&self, error: CallError, id: &RequestId) -> Problem {
+        if error.kind == CallErrorKind::Node {
+            self.errors.note(&error, id);
+        }
+        Problem::from(error)
     }
 
     /// Pass one item through the nodes.
-    pub(crate) async fn call(&self, headers: &HeaderMap, body: Body) -> Result<Vec<Value>, Problem> {
+    pub(crate) async fn call(&self, headers: &HeaderMap, body: Body, id: &RequestId) -> Result<Vec<Value>, Problem> {
         let Ok(_room) = self.in_flight.try_acquire() else {
             return Err(Problem::busy("too many calls are in progress"));
         };
@@ -58,11 +78,12 @@ impl App {
         let work = async {
             let item = body::item(headers, self.read(body).await?)?;
             let (sender, receiver) = oneshot::channel();
-            let id = self.service.call(item, Box::new(move |outputs| drop(sender.send(outputs))));
-            let mut abandoned = AbandonOnDrop { service: &*self.service, id: Some(id) };
+            let service = self.sessions.shared();
+            let call = service.call(item, Box::new(move |outputs| drop(sender.send(outputs))));
+            let mut abandoned = AbandonOnDrop { service, id: Some(call) };
             let outputs = receiver.await;
             abandoned.id = None;
-            outputs.map_err(|_| Problem::busy("the service is closing"))?.map_err(Problem::from)
+            outputs.unwrap_or_else(|_| Err(CallError::closing())).map_err(|error| self.problem_of(error, id))
         };
         let timeout = self.settings.request_timeout;
         tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {

@@ -16,9 +16,7 @@ const CHUNK_MS: u32 = 60_000;
 
 /// The item that a body holds, by its type; JSON if it has none.
 pub(crate) fn item(headers: &HeaderMap, body: Bytes) -> Result<Value, Problem> {
-    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?"));
-    let kind = kind.map(|kind| kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-    match kind.as_deref() {
+    match media_type(headers).as_deref() {
         None | Some("application/json") => {
             let text = str::from_utf8(&body).map_err(|_| bad("JsonError", "the body is not UTF-8 text".into()))?;
             json::parse(text).map_err(|what| bad("JsonError", format!("the body is {what}")))
@@ -31,6 +29,12 @@ pub(crate) fn item(headers: &HeaderMap, body: Bytes) -> Result<Value, Problem> {
             format!("'{kind}' is not accepted; send application/json, audio/wav or application/octet-stream"),
         )),
     }
+}
+
+/// The type of a body, without its parameters.
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let kind = headers.get(CONTENT_TYPE)?.to_str().unwrap_or("?");
+    Some(kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
 fn recording(body: Bytes) -> Result<Value, Problem> {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::{TcpListener, ToSocketAddrs};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -10,11 +11,10 @@ use axum::Router;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tower::Service as _;
 
 use crate::failure::Failure;
@@ -82,29 +82,38 @@ pub(crate) fn start(listener: TcpListener, app: Arc<App>, gone: SyncSender<()>) 
     };
     let (stop, stopped) = watch::channel(false);
     runtime.spawn(async move {
-        accept(listener, router::router(app), stopped).await;
+        accept(listener, router::router(Arc::clone(&app)), stopped).await;
+        app.sessions.all_gone().await;
         gone.send(()).ok();
     });
     Ok(Server { runtime, stop })
 }
 
 async fn accept(listener: tokio::net::TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
-    let connections = GracefulShutdown::new();
+    // Every connection holds a sender: the receiver learns when there is none any more.
+    let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
         };
         match accepted {
-            Ok((stream, _)) => serve_connection(stream, router.clone(), &connections),
+            Ok((stream, _)) => {
+                let serving = serve_connection(stream, router.clone(), stopped.clone());
+                let alive = alive.clone();
+                tokio::spawn(async move {
+                    serving.await;
+                    drop(alive);
+                });
+            }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
-    drop(listener);
-    connections.shutdown().await;
+    drop((listener, alive));
+    all_gone.recv().await;
 }
 
-fn serve_connection(stream: TcpStream, router: Router, connections: &GracefulShutdown) {
+async fn serve_connection(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
     // Replies are small, and somebody waits for them.
     stream.set_nodelay(true).ok();
     let service = tower::service_fn(move |request: hyper::Request<Incoming>| {
@@ -118,9 +127,14 @@ fn serve_connection(stream: TcpStream, router: Router, connections: &GracefulShu
     let mut protocol = http1::Builder::new();
     protocol.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let connection = protocol.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    let connection = connections.watch(connection);
-    tokio::spawn(async move {
-        // A connection that breaks concerns only its client.
+    let mut connection = pin!(connection.with_upgrades());
+    // A connection that breaks concerns only its client.
+    let is_done = tokio::select! {
+        _ = connection.as_mut() => true,
+        _ = stopped.wait_for(|is_stopped| *is_stopped) => false,
+    };
+    if !is_done {
+        connection.as_mut().graceful_shutdown();
         connection.await.ok();
-    });
+    }
 }

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use prometheus::core::Collector;
+use prometheus::proto::LabelPair;
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
@@ -61,6 +63,26 @@ impl RequestMetrics {
         fine(registry.register(Box::new(in_progress.clone())));
         fine(registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self())));
         metrics
+    }
+
+    /// How many calls there were, and how many of them failed.
+    pub(crate) fn calls(&self) -> (u64, u64) {
+        let (mut total, mut failed) = (0, 0);
+        for family in self.requests.collect() {
+            for metric in family.get_metric() {
+                let label = |name| {
+                    let labels = metric.get_label().iter();
+                    labels.filter(move |label| label.name() == name).map(LabelPair::value).next().unwrap_or_default()
+                };
+                if label("path") == "/call" {
+                    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+                    let count = metric.get_counter().get_value() as u64;
+                    total += count;
+                    failed += if label("status").starts_with('2') { 0 } else { count };
+                }
+            }
+        }
+        (total, failed)
     }
 
     /// A request of a known path has its response.

@@ -5,14 +5,22 @@
 
 mod access;
 mod app;
+mod audio_query;
 mod body;
+mod errors;
 mod host;
 mod listener;
+mod live;
 mod metrics;
 mod openapi;
+mod page;
 mod reply;
 mod router;
+mod sessions;
 mod settings;
+mod status;
+mod stream;
+mod websocket;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -26,8 +34,9 @@ use crate::failure::{Failure, FailureKind};
 use crate::loader::{LoadedPipeline, Loader};
 use crate::serve::app::App;
 use crate::serve::host::CommandHost;
+use crate::serve::sessions::Sessions;
 use crate::serve::settings::Settings;
-use crate::service::Service;
+use crate::service::ServiceMaker;
 use crate::terminal;
 
 /// How often the thread that serves asks whether to stop.
@@ -68,9 +77,14 @@ fn serve_until_stopped(
     let address = listener.local_addr().map_err(|error| Failure::failed(terminal::reason(&error)))?;
     let name = pipeline.plan().name().to_owned();
     let description = openapi::document(&name, &settings, pipeline.item_schemas().as_deref());
-    let service = pipeline.open()?;
+    let maker = pipeline.service_maker()?;
+    let has_own_nodes = own_nodes(options, &*maker)?;
+    let mut sessions = Sessions::new(pipeline.open()?, settings.max_sessions);
+    if has_own_nodes {
+        sessions = sessions.with_own_nodes(maker, options.warm, || host.check_stop())?;
+    }
 
-    let app = Arc::new(App::new(Arc::clone(&service), settings, description));
+    let app = Arc::new(App::new(sessions, pipeline.plan().clone(), settings, description));
     let (gone, all_gone) = sync_channel(1);
     let server = listener::start(listener, Arc::clone(&app), gone)?;
     host.ready(&name, &format!("http://{address}"));
@@ -91,7 +105,7 @@ fn serve_until_stopped(
         }
     });
     server.end();
-    end(&*service, outcome)
+    end(&app.sessions, outcome)
 }
 
 /// Wait until the program asks to stop.
@@ -105,10 +119,29 @@ fn wait_for_stop(host: &dyn ServeHost) -> Result<(), Failure> {
     }
 }
 
-fn end(service: &dyn Service, outcome: Result<(), Failure>) -> Result<(), Failure> {
+/// Whether each WebSocket gets nodes of its own.
+fn own_nodes(options: &ServeOptions, maker: &dyn ServiceMaker) -> Result<bool, Failure> {
+    if maker.has_own_nodes() {
+        return Ok(true);
+    }
+    let option = if options.session_per_connection {
+        "--session-per-connection"
+    } else if options.warm > 0 {
+        "--warm"
+    } else {
+        return Ok(false);
+    };
+    Err(Failure::usage(format!(
+        "{option} needs nodes that can be made for each connection, and all nodes of '{}' are objects; \
+         give a class, or a function that returns a node",
+        options.target
+    )))
+}
+
+fn end(sessions: &Sessions, outcome: Result<(), Failure>) -> Result<(), Failure> {
     // After a second order to stop, nobody waits for nodes.
     let is_hurried = outcome.as_ref().is_err_and(Failure::is_order_to_stop);
-    let closed = service.close(if is_hurried { Duration::ZERO } else { CLOSE_TIMEOUT });
+    let closed = sessions.close(if is_hurried { Duration::ZERO } else { CLOSE_TIMEOUT });
     match (outcome, closed) {
         (Err(failure), _) => Err(failure),
         (Ok(_), Err(failure)) if failure.kind != FailureKind::Usage => Err(failure),

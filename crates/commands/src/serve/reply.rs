@@ -5,12 +5,12 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use remotemedia_runtime::Value;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::output::json;
 use crate::service::{CallError, CallErrorKind};
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const REQUEST_ID: &str = "x-request-id";
 
@@ -31,7 +31,7 @@ impl RequestId {
         }))
     }
 
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
 
@@ -64,10 +64,19 @@ impl Problem {
         self.status
     }
 
+    /// What clients learn of it.
+    pub(crate) fn fields(&self, id: &RequestId) -> Map<String, serde_json::Value> {
+        let fields = [
+            ("type", json!(self.type_name)),
+            ("message", json!(self.message)),
+            ("node_id", json!(self.node_id)),
+            ("request_id", json!(id.text())),
+        ];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
     pub(crate) fn response(self, id: &RequestId) -> Response {
-        let body = json!({
-            "type": self.type_name, "message": self.message, "node_id": self.node_id, "request_id": id.text(),
-        });
+        let body = serde_json::Value::Object(self.fields(id));
         let mut response = of_bytes(body.to_string().into_bytes(), JSON);
         *response.status_mut() = self.status;
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
@@ -83,6 +92,7 @@ impl From<CallError> for Problem {
             CallErrorKind::Item => StatusCode::BAD_REQUEST,
             CallErrorKind::Node => StatusCode::INTERNAL_SERVER_ERROR,
             CallErrorKind::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            CallErrorKind::Client => StatusCode::REQUEST_TIMEOUT,
         };
         Self { status, type_name: error.type_name, message: error.message, node_id: error.node_id }
     }

@@ -2,20 +2,28 @@
 
 use std::sync::Arc;
 
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
 
 use crate::serve::app::App;
+use crate::serve::audio_query::AudioQuery;
 use crate::serve::metrics::MEDIA_TYPE;
 use crate::serve::reply::{Problem, RequestId};
-use crate::serve::{access, reply};
+use crate::serve::{access, page, reply, status, stream, websocket};
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     let known = Router::new()
+        .route("/", get(page))
         .route("/call", post(call))
+        .route("/stream", post(stream))
+        .route("/session", get(session))
+        .route("/status", get(state))
         .route("/healthz", get(|| async { reply::of_text(StatusCode::OK, "ok\n") }))
         .route("/readyz", get(readiness))
         .route("/openapi.json", get(description))
@@ -29,13 +37,56 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 
 async fn call(State(app): State<Arc<App>>, Extension(id): Extension<RequestId>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let outputs = app.call(&head.headers, body).await;
+    let outputs = app.call(&head.headers, body, &id).await;
     outputs.and_then(reply::of_outputs).unwrap_or_else(|problem| problem.response(&id))
+}
+
+async fn stream(State(app): State<Arc<App>>, Extension(id): Extension<RequestId>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let begun = app.reserve().and_then(|permit| stream::respond(&app, id.clone(), &head, body, permit));
+    begun.unwrap_or_else(|problem| problem.response(&id))
+}
+
+async fn session(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    uri: Uri,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let begun = || {
+        let layout = AudioQuery::of(&uri)?.layout();
+        let upgrade = upgrade.map_err(|_| {
+            Problem::new(StatusCode::UPGRADE_REQUIRED, "UpgradeError", "connect with a WebSocket, version 13")
+        })?;
+        if app.is_draining() {
+            return Err(Problem::busy("the service is closing"));
+        }
+        Ok((layout, upgrade, app.sessions.reserve()?))
+    };
+    match begun() {
+        Ok((layout, upgrade, permit)) => websocket::accept(Arc::clone(&app), id, layout, permit, upgrade),
+        Err(problem) => problem.response(&id),
+    }
+}
+
+async fn state(State(app): State<Arc<App>>) -> Response {
+    // It may wait for locks of the sessions.
+    let report = tokio::task::spawn_blocking(move || status::report(&app).to_string()).await;
+    let mut response = reply::of_bytes(report.unwrap_or_default().into_bytes(), reply::JSON);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn page() -> Response {
+    page::response()
 }
 
 async fn readiness(State(app): State<Arc<App>>) -> Response {
     if app.is_draining() {
         return reply::of_text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+    }
+    if app.sessions.is_full() {
+        return reply::of_text(StatusCode::SERVICE_UNAVAILABLE, "as many sessions are open as may be\n");
     }
     reply::of_text(StatusCode::OK, "ready\n")
 }
@@ -47,7 +98,7 @@ async fn description(State(app): State<Arc<App>>) -> Response {
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     let here = Arc::clone(&app);
     // It may wait for locks of the session.
-    let nodes = tokio::task::spawn_blocking(move || here.node_metrics()).await.ok().flatten();
+    let nodes = tokio::task::spawn_blocking(move || here.sessions.metrics()).await.ok().flatten();
     reply::of_bytes(app.metrics.text(nodes.as_ref()), HeaderValue::from_static(MEDIA_TYPE))
 }
 

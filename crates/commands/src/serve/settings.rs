@@ -14,6 +14,7 @@ pub(crate) struct Settings {
     pub(crate) host: String,
     pub(crate) token: Option<Vec<u8>>,
     pub(crate) max_in_flight: usize,
+    pub(crate) max_sessions: usize,
     pub(crate) max_body: usize,
     pub(crate) request_timeout: Duration,
 }
@@ -32,9 +33,17 @@ impl Settings {
             host: options.host.clone(),
             token,
             max_in_flight: options.limits.max_in_flight,
+            max_sessions: options.limits.max_sessions,
             max_body: options.limits.max_body,
             request_timeout: Duration::from_secs_f64(options.limits.request_timeout),
         })
+    }
+}
+
+impl Settings {
+    /// Whether only its owner, or those who have the token, use the service.
+    pub(crate) fn is_private(&self) -> bool {
+        self.token.is_some() || is_loopback(&self.host)
     }
 }
 

@@ -210,7 +210,12 @@ impl SessionCore {
     ///
     /// `is_silent` is called with the number before all other callbacks.
     #[pyo3(signature = (stop=None, is_silent=None))]
-    fn drop_all(&self, py: Python<'_>, stop: Option<&Bound<'_, PyAny>>, is_silent: Option<Py<PyAny>>) -> PyResult<u64> {
+    pub(crate) fn drop_all(
+        &self,
+        py: Python<'_>,
+        stop: Option<&Bound<'_, PyAny>>,
+        is_silent: Option<Py<PyAny>>,
+    ) -> PyResult<u64> {
         prepare_thread();
         let _waiting = self.begin_wait(py, "interrupt")?;
         let stop = stop.map(|stop| stop.clone().unbind());

@@ -8,6 +8,18 @@ use crate::payload::Payload;
 use crate::session::Session;
 
 impl<P: Payload> Session<P> {
+    /// The queue before each stage at this moment: the number of its first node in the plan, the items in it, and for how many it has
+    /// room.
+    pub fn queues(&self) -> Vec<(usize, usize, usize)> {
+        let stages = self.core.stages.iter();
+        stages
+            .map(|stage| {
+                let (len, capacity) = stage.inbox.fill();
+                (self.core.plan.stages()[stage.index].nodes[0], len, capacity)
+            })
+            .collect()
+    }
+
     /// The metrics so far, if they are collected.
     pub fn metrics(&self) -> Option<Metrics> {
         let core = &self.core;

@@ -192,6 +192,11 @@ impl<P> Inbox<P> {
         self.policy.capacity.saturating_sub(self.state.lock().loaded)
     }
 
+    /// How many items are in it, and for how many there is room in all.
+    pub(crate) fn fill(&self) -> (usize, usize) {
+        (self.state.lock().loaded, self.policy.capacity)
+    }
+
     /// Whether a push of one item would neither wait nor drop.
     pub(crate) fn has_room(&self) -> bool {
         self.has_room_for(1)

@@ -1,0 +1,5 @@
+// Starts the page.
+
+const service = new Service(new StatusView());
+new TryPanel(service);
+service.poll();
