@@ -117,15 +117,15 @@ def test_without_such_a_class_items_come_as_they_are(serve_typed):
     assert serve_typed("unresolved").call(3).json == [3]
 
 
-def test_streams_and_sessions_read_items_in_the_same_way(serve_typed):
+def test_streams_and_sessions_read_items_in_the_same_way(serve_typed, session):
     server = serve_typed("notes")
     note = json.dumps({"text": "a", "author": {"name": "Ada", "age": 3}})
 
     lines = server.request("POST", "/stream", f"{note}\n{{}}\n").body.decode().splitlines()
-    with server.session() as session:
-        session.send(note)
-        session.send("{}")
-        outputs = [session.receive() for _ in range(2)]
+    with session(server) as client:
+        client.send(json.loads(note))
+        client.send({})
+        outputs = [client.receive() for _ in range(2)]
 
     assert json.loads(lines[0]) == outputs[0] == "User"
     for error in (json.loads(lines[1]), outputs[1]):

@@ -144,7 +144,7 @@ fn end(sessions: &Sessions, outcome: Result<(), Failure>) -> Result<(), Failure>
     let closed = sessions.close(if is_hurried { Duration::ZERO } else { CLOSE_TIMEOUT });
     match (outcome, closed) {
         (Err(failure), _) => Err(failure),
-        (Ok(_), Err(failure)) if failure.kind != FailureKind::Usage => Err(failure),
+        (Ok(()), Err(failure)) if failure.kind != FailureKind::Usage => Err(failure),
         (Ok(()), _) => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use parts::{WAV, problems, reference};
 
 use crate::serve::settings::Settings;
 
-/// What an item is, where nothing else says it.
+/// The media type of short answers.
 const TEXT: &str = "text/plain";
 
 /// The description of a service of this pipeline. `item_schemas` is what is known of its items, as JSON.
@@ -38,25 +38,18 @@ pub(crate) fn document(pipeline: &str, settings: &Settings, item_schemas: Option
 
 fn paths(types: &ItemTypes, settings: &Settings) -> Value {
     let is_guarded = settings.token.is_some();
+    let report = |id: &str, summary: &str, content: &Value| json!({ "get": { "operationId": id, "summary": summary, "responses": answers(is_guarded, &[], "What is known now", content) } });
+    let page = json!({ "text/html": { "schema": { "type": "string" } } });
     json!({
         "/call": { "post": call(types, settings) },
         "/stream": { "post": stream(types, is_guarded) },
         "/session": { "get": session(types, is_guarded) },
-        "/status": { "get": {
-            "operationId": "status", "summary": "Nodes, sessions, calls and the latest errors",
-            "responses": answers(is_guarded, &[], "What is known now", json!({ "application/json": { "schema": reference("Status") } })),
-        } },
-        "/metrics": { "get": {
-            "operationId": "metrics", "summary": "Requests, nodes and the process, for Prometheus",
-            "responses": answers(is_guarded, &[], "Metrics in the text format of Prometheus", text()),
-        } },
-        "/openapi.json": { "get": {
-            "operationId": "openapi", "summary": "This document",
-            "responses": answers(is_guarded, &[], "An OpenAPI document", json!({ "application/json": { "schema": { "type": "object" } } })),
-        } },
-        "/healthz": { "get": open("health", "Whether the process runs", "It runs", text()) },
+        "/status": report("status", "Nodes, sessions, calls and the latest errors", &as_json(&reference("Status"))),
+        "/metrics": report("metrics", "Requests, nodes and the process, for Prometheus", &text()),
+        "/openapi.json": report("openapi", "This document", &as_json(&json!({ "type": "object" }))),
+        "/healthz": { "get": open("health", "Whether the process runs", "It runs", &text()) },
         "/readyz": { "get": readiness() },
-        "/": { "get": open("page", "A page to see and try the pipeline", "The page", json!({ "text/html": { "schema": { "type": "string" } } })) },
+        "/": { "get": open("page", "A page to see and try the pipeline", "The page", &page) },
     })
 }
 
@@ -81,7 +74,7 @@ fn call(types: &ItemTypes, settings: &Settings) -> Value {
             settings.token.is_some(),
             &["400", "408", "413", "415", "500", "503", "504"],
             "The outputs of the item",
-            Value::Object(content),
+            &Value::Object(content),
         ),
     })
 }
@@ -104,12 +97,12 @@ fn stream(types: &ItemTypes, is_guarded: bool) -> Value {
             "description": "JSON lines, a WAV file, or raw audio, whose layout is in the query.",
             "content": content,
         },
-        "responses": answers(is_guarded, &["400", "415", "503"], "The outputs, one after the other", response),
+        "responses": answers(is_guarded, &["400", "415", "503"], "The outputs, one after the other", &response),
     })
 }
 
 fn session(types: &ItemTypes, is_guarded: bool) -> Value {
-    let mut responses = answers(is_guarded, &["400", "426", "503"], "", json!({}));
+    let mut responses = answers(is_guarded, &["400", "426", "503"], "", &json!({}));
     responses.remove("200");
     responses.insert("101".to_owned(), json!({ "description": "The WebSocket is open" }));
     json!({
@@ -141,14 +134,14 @@ fn input_content(input: &Form, json_type: &str) -> Map<String, Value> {
 }
 
 fn readiness() -> Value {
-    let mut readiness = open("readiness", "Whether items are accepted", "They are", text());
+    let mut readiness = open("readiness", "Whether items are accepted", "They are", &text());
     let refused = "The service is closing, or as many sessions are open as may be";
     readiness["responses"]["503"] = json!({ "description": refused, "content": text() });
     readiness
 }
 
 /// A path for those who have no token.
-fn open(id: &str, summary: &str, description: &str, content: Value) -> Value {
+fn open(id: &str, summary: &str, description: &str, content: &Value) -> Value {
     json!({
         "operationId": id, "summary": summary, "security": [],
         "responses": answers(false, &[], description, content),
@@ -156,7 +149,7 @@ fn open(id: &str, summary: &str, description: &str, content: Value) -> Value {
 }
 
 /// The responses of a path: that of success, and problems.
-fn answers(is_guarded: bool, statuses: &[&str], description: &str, content: Value) -> Map<String, Value> {
+fn answers(is_guarded: bool, statuses: &[&str], description: &str, content: &Value) -> Map<String, Value> {
     let mut responses = Map::new();
     responses.insert(
         "200".to_owned(),
@@ -165,6 +158,10 @@ fn answers(is_guarded: bool, statuses: &[&str], description: &str, content: Valu
     responses.extend(problems(statuses));
     responses.extend(problems(if is_guarded { &["401", "403"] } else { &["403"] }));
     responses
+}
+
+fn as_json(schema: &Value) -> Value {
+    json!({ "application/json": { "schema": schema } })
 }
 
 fn text() -> Value {
