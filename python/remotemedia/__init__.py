@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from remotemedia._availability import get_rust_runtime, is_rust_runtime_available, try_load_rust_runtime
     from remotemedia._graph.options import Batch, with_options
-    from remotemedia._serving import Server, serve, serve_forever, serving
+    from remotemedia._serving import ServeOptions, Server, serve, serve_forever, serving
     from remotemedia._session.async_session import AsyncSession
     from remotemedia._version import __version__
     from remotemedia.core.node import Node
@@ -48,6 +48,7 @@ __all__ = [
     "Batch",
     "Node",
     "Pipeline",
+    "ServeOptions",
     "Server",
     "Session",
     "__version__",
@@ -70,6 +71,7 @@ _HOMES = {
     "Batch": "remotemedia._graph.options",
     "Node": "remotemedia.core.node",
     "Pipeline": "remotemedia.core.pipeline",
+    "ServeOptions": "remotemedia._serving",
     "Server": "remotemedia._serving",
     "Session": "remotemedia.sessions",
     "execute_pipeline": "remotemedia.runtime",
