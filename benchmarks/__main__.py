@@ -22,6 +22,7 @@ from benchmarks.runs import (
     plain_async,
     shapes,
 )
+from benchmarks.serving import calls, unkind_clients, websockets
 from benchmarks.sessions import (
     asyncio_sessions,
     audio_chunks,
@@ -53,6 +54,9 @@ BENCHMARKS: list[Benchmark] = [
     *round_trips.BENCHMARKS,
     *worker_streams.BENCHMARKS,
     *worker_lives.BENCHMARKS,
+    *calls.BENCHMARKS,
+    *websockets.BENCHMARKS,
+    *unkind_clients.BENCHMARKS,
     *importing.BENCHMARKS,
     *large_manifests.BENCHMARKS,
     *long_inputs.BENCHMARKS,

@@ -51,6 +51,7 @@ class Benchmark:
         unit: The unit of the samples.
         compared_by: What the bar limits: ours divided by the baseline, ours minus it, or ours alone.
         is_two_sided: The baseline must not be slower by more than the bar, either.
+        is_floor: The bar is the least value that is good enough.
     """
 
     name: str
@@ -59,9 +60,18 @@ class Benchmark:
     bar: float | None
     measure: Callable[[Effort], Samples]
     _: KW_ONLY
-    unit: Literal["ms", "µs", "MiB", "KiB", "threads"]
+    unit: Literal["ms", "µs", "MiB", "KiB", "threads", "sockets"]
     compared_by: Literal["ratio", "difference", "ours"]
     is_two_sided: bool = False
+    is_floor: bool = False
+
+    def is_reached_by(self, compared: float) -> bool | None:
+        """Return whether a value is good enough; `None` if there is no limit."""
+        if self.bar is None:
+            return None
+        if self.is_floor:
+            return compared >= self.bar
+        return (max(compared, 1 / compared) if self.is_two_sided else compared) <= self.bar
 
 
 @dataclass(frozen=True)
@@ -98,13 +108,12 @@ def measure(benchmark: Benchmark, effort: Effort) -> Outcome:
     samples = benchmark.measure(effort)
     compare = COMPARISONS[benchmark.compared_by]
     compared = Spread.of([compare(*pair) for pair in samples])
-    extreme = max(compared.median, 1 / compared.median) if benchmark.is_two_sided else compared.median
     return Outcome(
         ours=Spread.of([ours for ours, _ in samples]),
         baseline=Spread.of([baseline for _, baseline in samples]),
         compared=compared,
         rounds=len(samples),
-        is_reached=None if benchmark.bar is None else extreme <= benchmark.bar,
+        is_reached=benchmark.is_reached_by(compared.median),
     )
 
 

@@ -69,7 +69,7 @@ def _amount(value: float, unit: str) -> str:
 
 
 def _number(value: float, unit: str) -> str:
-    if unit == "threads":
+    if unit in {"threads", "sockets"}:
         return f"{value:.0f}"
     return f"{value:.{2 if value < 100 else 1}f}"  # noqa: PLR2004 - four digits say enough
 
@@ -86,6 +86,7 @@ def _compared(benchmark: Benchmark, spread: Spread) -> str:
 def _bar(benchmark: Benchmark) -> str:
     if benchmark.bar is None:
         return ""
+    limit = f"{'≥' if benchmark.is_floor else '≤'} {round(benchmark.bar, 3):g}"
     if benchmark.compared_by != "ratio":
-        return f"≤ {benchmark.bar:g} {benchmark.unit}"
-    return f"≤ {benchmark.bar:g} either" if benchmark.is_two_sided else f"≤ {benchmark.bar:g}"
+        return f"{limit} {benchmark.unit}"
+    return f"{limit} either" if benchmark.is_two_sided else limit

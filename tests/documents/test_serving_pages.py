@@ -1,4 +1,4 @@
-"""Files of the pages on serving that are not run with them: a script of browsers, a unit, a container file."""
+"""Files of the pages on serving that do not run there: a script of browsers, a unit, a container file."""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ class Server:
 
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
+    reader: threading.Thread | None = None
     address: tuple[str, int] = ("", 0)
 
     def start_reading(self):
@@ -47,7 +48,8 @@ class Server:
             self.lines.append(line)
             if found := re.search(r"http://([\d.]+):(\d+)", line):
                 self.address = found[1], int(found[2])
-                threading.Thread(target=self._read_on, daemon=True).start()
+                self.reader = threading.Thread(target=self._read_on, daemon=True)
+                self.reader.start()
                 return
         raise AssertionError("".join(self.lines))
 
@@ -110,8 +112,9 @@ def serve():
         if server.process.poll() is None:
             server.process.kill()
             server.process.wait(TIMEOUT_SECS)
-        with contextlib.suppress(ValueError):
-            server.process.stderr.close()
+        if server.reader is not None:
+            server.reader.join(TIMEOUT_SECS)
+        server.process.stderr.close()
 
 
 @pytest.fixture
@@ -148,11 +151,15 @@ class Client:
 
     def closed(self):
         """Wait until the server closes: the messages before that, and the code."""
+        # Iteration ends only after a normal close.
         messages = []
-        with pytest.raises(ConnectionClosed) as closed:
-            while True:
-                messages.append(self.receive())
-        return messages, closed.value.rcvd and closed.value.rcvd.code
+        with contextlib.suppress(ConnectionClosed):
+            messages.extend(self._received())
+        return messages, self.socket.close_code
+
+    def _received(self):
+        while True:
+            yield self.receive()
 
 
 @pytest.fixture

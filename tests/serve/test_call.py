@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import json
 import subprocess
+import threading
 import wave
 from io import BytesIO
 
@@ -130,3 +131,16 @@ class TestErrors:
         assert (path.status, method.status, method.headers["allow"]) == (404, 405, "POST")
         assert path.json["request_id"] == path.headers["x-request-id"]
         assert "POST /call" in path.json["message"]
+
+
+def test_a_large_body_holds_up_nobody_else(serve):
+    server = serve("same")
+    large = [[number] * 10 for number in range(100_000)]
+    done = []
+    thread = threading.Thread(target=lambda: done.append(server.call(large)))
+    thread.start()
+    quick = [server.call(number).json for number in range(50)]
+    thread.join(60)
+
+    assert quick == list(range(50))
+    assert done[0].json == large

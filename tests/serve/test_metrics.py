@@ -68,3 +68,26 @@ def test_calls_in_progress_are_seen(serve):
 
     assert 1 <= during <= 2
     assert samples(server)["remotemedia_calls_in_progress",] == 0
+
+
+def test_the_fill_of_queues_and_sessions_is_seen(serve, session):
+    server = serve("sleep")
+    with session(server) as client:
+        for _ in range(20):
+            client.send(60)
+        server.wait_for_line("begins 60")
+        during = samples(server)
+
+    assert during["remotemedia_sessions_open",] == 1
+    assert 0 <= during["remotemedia_node_queue_items", ("node", "Sleep_0")] <= 20
+    assert during["remotemedia_node_queue_capacity_items", ("node", "Sleep_0")] >= 20
+
+
+def test_the_workers_of_a_node_are_measured(serve):
+    server = serve("in_worker")
+    server.call(1)
+
+    found = samples(server)
+
+    assert found["remotemedia_worker_resident_memory_bytes", ("node", "Add_0")] > 1e6
+    assert found["remotemedia_worker_cpu_seconds_total", ("node", "Add_0")] > 0

@@ -141,7 +141,7 @@ def test_an_interrupt_of_nodes_of_its_own_calls_theirs(serve, session):
         client.send("a")
         assert client.receive() == 1
         client.send({"$control": "interrupt"})
-        assert client.receive() == {"$event": "interrupted", "dropped": 0}
+        assert client.receive()["$event"] == "interrupted"
         server.wait_for_line("interrupted")
 
 

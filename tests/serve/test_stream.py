@@ -157,3 +157,19 @@ def test_a_stop_ends_the_input_and_lets_what_is_in_progress_end(serve):
         while data := client.recv(4096):
             rest += data
     assert b"10\n" in rest
+
+
+def test_a_stream_that_breaks_off_does_not_look_complete(serve):
+    server = serve("sleep", "--grace", "0.2")
+    with socket.create_connection(server.address, timeout=30) as client:
+        client.sendall(b"POST /stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\n0\n60\n ")
+        server.wait_for_line("begins 60")
+        assert server.stop() == 0
+
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := client.recv(4096):
+                received += data
+
+    assert b"\r\n2\r\n0\n\r\n" in received
+    assert not received.endswith(b"0\r\n\r\n")

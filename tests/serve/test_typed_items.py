@@ -9,12 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from remotemedia._cli.items.reader import reader_of
+from remotemedia._cli.items.shapes import ItemError
+from remotemedia._cli.loading import load
+
 APP = Path(__file__).parent / "typed_app.py"
 
 
 @pytest.fixture
 def serve_typed(serve):
     return lambda name, *options: serve(f"typed_app.py:{name}", *options)
+
+
+@pytest.fixture(scope="module")
+def read_order():
+    return reader_of(load(f"{APP}:orders"))
 
 
 def test_json_becomes_a_dataclass_with_all_that_is_in_it(serve_typed):
@@ -71,21 +80,27 @@ def test_json_becomes_a_dataclass_with_all_that_is_in_it(serve_typed):
         ({"user": {"name": "Ada", "age": 3}, "number": 8}, "'number' is not a field of Order"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_place(serve_typed, item, message):
-    response = serve_typed("orders").call(item)
+def test_what_does_not_fit_is_named_with_its_place(read_order, item, message):
+    with pytest.raises(ItemError) as caught:
+        read_order(item)
+
+    assert str(caught.value) == message
+
+
+def test_what_does_not_fit_is_refused(serve_typed):
+    response = serve_typed("orders").call({"user": {"name": "Ada", "age": "3"}})
 
     assert response.status == 400
-    assert (response.json["type"], response.json["message"], response.json["node_id"]) == (
-        "ItemError",
-        message,
-        None,
-    )
+    assert response.json["type"] == "ItemError"
+    assert response.json["message"] == "'user.age' must be an integer, not a string"
+    assert response.json["node_id"] is None
 
 
 def test_a_typed_dict_stays_a_dict_and_what_is_in_it_is_made(serve_typed):
     server = serve_typed("notes")
 
     assert server.call({"text": "a"}).json == "NoneType"
+    assert server.call({"text": "a", "other key": 1}).json == "NoneType"
     assert server.call({"text": "a", "author": {"name": "Ada", "age": 3}}).json == "User"
     assert server.call({"author": None}).json["message"] == "'author' must be an object, not null"
     assert server.call({}).json["message"] == "'text' is missing"

@@ -152,6 +152,19 @@ def test_interrupt(serve, visit, expect):
     assert opened.outputs(1) == ["0"]
 
 
+def test_what_is_in_progress_at_the_end_can_be_interrupted(serve, visit, expect):
+    server = serve("sleep")
+    opened = visit(server)
+    opened.send("60")
+    server.wait_for_line("begins 60")
+    opened.page.get_by_role("button", name="End the input").click()
+
+    opened.page.get_by_role("button", name="Interrupt").click()
+
+    expect(opened.page.get_by_text("Session closed")).to_be_visible()
+    server.wait_for_line("cancelled 60")
+
+
 def test_the_end_of_the_input(serve, visit, expect):
     opened = visit(serve("total"))
     for item in (1, 2, 3):

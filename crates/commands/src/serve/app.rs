@@ -10,6 +10,7 @@ use prometheus::IntGauge;
 use remotemedia_runtime::{Plan, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use crate::serve::blocking::beside_others;
 use crate::serve::body;
 use crate::serve::errors::RecentErrors;
 use crate::serve::metrics::RequestMetrics;
@@ -76,7 +77,8 @@ impl App {
         };
         let _counted = Counted::new(&self.metrics.in_progress);
         let work = async {
-            let item = body::item(headers, self.read(body).await?)?;
+            let body = self.read(body).await?;
+            let item = beside_others(body.len(), || body::item(headers, body))?;
             let (sender, receiver) = oneshot::channel();
             let service = self.sessions.shared();
             let call = service.call(item, Box::new(move |outputs| drop(sender.send(outputs))));

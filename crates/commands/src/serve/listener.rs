@@ -28,6 +28,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause after an error of `accept`, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Threads for other work that waits than the reading of streams.
+const SPARE_THREADS: usize = 64;
+
 /// Connections that wait to be accepted, as long as the system allows.
 const BACKLOG: i32 = 1024;
 
@@ -71,6 +74,8 @@ pub(crate) fn start(listener: TcpListener, app: Arc<App>, gone: SyncSender<()>) 
     let failed = |error: std::io::Error| Failure::failed(format!("cannot serve: {}", terminal::reason(&error)));
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
+        // Each stream is read on one.
+        .max_blocking_threads(app.settings.max_in_flight.saturating_add(SPARE_THREADS))
         .thread_name("remotemedia-http")
         .enable_io()
         .enable_time()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::proto::LabelPair;
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use remotemedia_runtime::{Metrics, NodeMetrics};
 
@@ -92,14 +92,50 @@ impl RequestMetrics {
     }
 
     /// All that is known now.
-    pub(crate) fn text(&self, nodes: Option<&Metrics>) -> Vec<u8> {
+    pub(crate) fn text(&self, nodes: Option<&Metrics>, fill: &Fill) -> Vec<u8> {
         let mut text = Vec::new();
         let mut families = self.registry.gather();
         families.extend(nodes.map(of_nodes).unwrap_or_default());
+        families.extend(fill.families());
         // It writes to memory, and the names are ours.
         fine(TextEncoder::new().encode(&families, &mut text));
         text
     }
+}
+
+/// How full the service is at this moment.
+pub(crate) struct Fill {
+    /// The sessions that are open.
+    pub(crate) sessions: usize,
+    /// The node after each queue, the items in the queue, and for how many it has room.
+    pub(crate) queues: Vec<(String, usize, usize)>,
+}
+
+impl Fill {
+    fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
+        let registry = Registry::new();
+        let sessions = fine(IntGauge::new("remotemedia_sessions_open", "WebSockets that are open."));
+        sessions.set(signed(self.sessions));
+        fine(registry.register(Box::new(sessions)));
+        let gauge = |name, help| {
+            let gauge = fine(IntGaugeVec::new(Opts::new(name, help), &["node"]));
+            fine(registry.register(Box::new(gauge.clone())));
+            gauge
+        };
+        let items = gauge("remotemedia_node_queue_items", "Items in the queue before a node.");
+        let room = gauge("remotemedia_node_queue_capacity_items", "Items for which the queue before a node has room.");
+        for (node, len, capacity) in &self.queues {
+            items.with_label_values(&[node]).set(signed(*len));
+            if *capacity < usize::MAX {
+                room.with_label_values(&[node]).set(signed(*capacity));
+            }
+        }
+        registry.gather()
+    }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn of_nodes(metrics: &Metrics) -> Vec<prometheus::proto::MetricFamily> {
@@ -124,6 +160,16 @@ fn of_nodes(metrics: &Metrics) -> Vec<prometheus::proto::MetricFamily> {
         }
     }
     fine(registry.register(Box::new(quantiles)));
+    let cpu = Opts::new("remotemedia_worker_cpu_seconds_total", "Processor time of the workers of a node.");
+    let cpu = fine(prometheus::CounterVec::new(cpu, &["node"]));
+    let memory = Opts::new("remotemedia_worker_resident_memory_bytes", "Memory that the workers of a node hold.");
+    let memory = fine(IntGaugeVec::new(memory, &["node"]));
+    for (node, worker) in nodes().filter_map(|node| Some((&*node.node_id, node.worker.as_ref()?))) {
+        cpu.with_label_values(&[node]).inc_by(seconds(worker.cpu_us));
+        memory.with_label_values(&[node]).set(i64::try_from(worker.resident_bytes).unwrap_or(i64::MAX));
+    }
+    fine(registry.register(Box::new(cpu)));
+    fine(registry.register(Box::new(memory)));
     registry.gather()
 }
 

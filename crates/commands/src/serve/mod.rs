@@ -6,6 +6,7 @@
 mod access;
 mod app;
 mod audio_query;
+mod blocking;
 mod body;
 mod errors;
 mod host;

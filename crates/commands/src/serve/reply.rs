@@ -8,6 +8,7 @@ use remotemedia_runtime::Value;
 use serde_json::{Map, json};
 
 use crate::output::json;
+use crate::serve::blocking::beside_others;
 use crate::service::{CallError, CallErrorKind};
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -109,9 +110,20 @@ pub(crate) fn of_outputs(mut outputs: Vec<Value>) -> Result<Response, Problem> {
         return Ok(of_bytes(bytes, BYTES));
     }
     let mut body = Vec::new();
-    json::write(&value, &mut body)
+    beside_others(size_of_value(&value), || json::write(&value, &mut body))
         .map_err(|what| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "OutputError", format!("the output {what}")))?;
     Ok(of_bytes(body, JSON))
+}
+
+/// About how long a value is as JSON, in bytes.
+fn size_of_value(value: &Value) -> usize {
+    match value {
+        Value::Text(text) | Value::BigInt(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len() * 4 / 3,
+        Value::List(items) => items.iter().map(|item| 1 + size_of_value(item)).sum(),
+        Value::Map(entries) => entries.iter().map(|(key, value)| 4 + key.len() + size_of_value(value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Audio(_) => 8,
+    }
 }
 
 /// A short text.

@@ -96,10 +96,10 @@ async fn description(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let here = Arc::clone(&app);
-    // It may wait for locks of the session.
-    let nodes = tokio::task::spawn_blocking(move || here.sessions.metrics()).await.ok().flatten();
-    reply::of_bytes(app.metrics.text(nodes.as_ref()), HeaderValue::from_static(MEDIA_TYPE))
+    // It may wait for locks of the sessions.
+    let text =
+        tokio::task::spawn_blocking(move || app.metrics.text(app.sessions.metrics().as_ref(), &status::fill(&app)));
+    reply::of_bytes(text.await.unwrap_or_default(), HeaderValue::from_static(MEDIA_TYPE))
 }
 
 async fn wrong_method(Extension(id): Extension<RequestId>, method: Method) -> Response {

@@ -4,6 +4,14 @@ use remotemedia_runtime::{NodeMetrics, Plan};
 use serde_json::{Value, json};
 
 use crate::serve::app::App;
+use crate::serve::metrics::Fill;
+
+/// How full the service is. May wait.
+pub(crate) fn fill(app: &App) -> Fill {
+    let (sessions, _, _) = app.sessions.counts();
+    let name = |(node, len, capacity): (usize, usize, usize)| (app.plan.nodes()[node].id.clone(), len, capacity);
+    Fill { sessions, queues: app.sessions.queues().into_iter().map(name).collect() }
+}
 
 /// All that is known now. May wait.
 pub(crate) fn report(app: &App) -> Value {
@@ -44,6 +52,6 @@ fn node_of(plan: &Plan, index: usize, measured: &NodeMetrics, queue: Option<(usi
         "restarts": measured.restarts, "retries": measured.retries, "dropped": measured.dropped,
         "p50_us": measured.p50_duration_us, "p99_us": measured.p99_duration_us,
         "total_us": measured.total_duration_us,
-        "queue_len": queue.map(|(len, _)| len), "queue_capacity": queue.map(|(_, capacity)| capacity),
+        "queue_len": queue.map(|(len, _)| len), "queue_capacity": queue.map(|(_, capacity)| capacity).filter(|&capacity| capacity < usize::MAX),
     })
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -14,6 +16,7 @@ use remotemedia_runtime::Value;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use crate::failure::Failure;
 use crate::input::{Items, json as json_items, pcm, wav};
@@ -27,6 +30,9 @@ use crate::service::StreamNext;
 
 /// How long a body may bring nothing.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a client may leave outputs waiting.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pieces of a body, items and pieces of a response that wait at each place.
 const QUEUE_SIZE: usize = 8;
@@ -54,13 +60,15 @@ pub(crate) fn respond(
 ) -> Result<Response, Problem> {
     let read = reader_of(head)?;
     let form = form_of(head);
-    let (pieces, mut response) = mpsc::channel::<Bytes>(QUEUE_SIZE);
+    let (pieces, response) = mpsc::channel(QUEUE_SIZE);
+    let is_complete = Arc::new(AtomicBool::new(false));
     let exchange = Exchange {
         app: Arc::clone(app),
         id,
         form,
         live: LiveStream::open(app.sessions.shared()),
         pieces,
+        is_complete: Arc::clone(&is_complete),
         _permit: permit,
     };
     let (items, feeding) = read_items(body, read);
@@ -72,13 +80,22 @@ pub(crate) fn respond(
         Form::Lines => "application/x-ndjson",
         Form::Events => "text/event-stream",
     };
-    let body = futures_util::stream::poll_fn(move |context| {
-        response.poll_recv(context).map(|piece| piece.map(Ok::<_, std::convert::Infallible>))
-    });
-    let mut response = Response::new(Body::from_stream(body));
+    let mut response = Response::new(body_of(response, is_complete));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// The response as a body. It breaks off if the exchange has ended early, so that nobody takes a part for the whole.
+fn body_of(mut pieces: mpsc::Receiver<Bytes>, is_complete: Arc<AtomicBool>) -> Body {
+    let mut has_ended = false;
+    Body::from_stream(futures_util::stream::poll_fn(move |context| match pieces.poll_recv(context) {
+        Poll::Ready(None) if !has_ended && !is_complete.load(Ordering::Acquire) => {
+            has_ended = true;
+            Poll::Ready(Some(Err(io::Error::other("the stream has ended early"))))
+        }
+        piece => piece.map(|piece| piece.map(Ok)),
+    }))
 }
 
 fn form_of(head: &Parts) -> Form {
@@ -131,7 +148,7 @@ fn read_items(mut body: Body, read: ReadItems) -> (mpsc::Receiver<Result<Value, 
     let (chunks, arrived) = mpsc::channel(QUEUE_SIZE);
     let pump = tokio::spawn(async move {
         loop {
-            let chunk = match tokio::time::timeout(BODY_IDLE_TIMEOUT, body.frame()).await {
+            let chunk = match timeout(BODY_IDLE_TIMEOUT, body.frame()).await {
                 Ok(None) => return,
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => Ok(data),
@@ -205,6 +222,7 @@ struct Exchange {
     form: Form,
     live: LiveStream,
     pieces: mpsc::Sender<Bytes>,
+    is_complete: Arc<AtomicBool>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -219,8 +237,9 @@ impl Exchange {
             match self.write_ready().await {
                 Ok(Progress::GoesOn) => {}
                 Ok(Progress::Ended) => {
-                    if let Some(problem) = broken {
-                        self.fail(problem).await;
+                    match broken {
+                        Some(problem) => self.fail(problem).await,
+                        None => self.is_complete.store(true, Ordering::Release),
                     }
                     return;
                 }
@@ -301,7 +320,7 @@ impl Exchange {
         if piece.is_empty() {
             return Ok(());
         }
-        self.pieces.send(piece.into()).await.map_err(|_| ())
+        timeout(SEND_TIMEOUT, self.pieces.send(piece.into())).await.map_err(|_| ())?.map_err(|_| ())
     }
 
     /// Write an error, which is the last of the response.
@@ -314,6 +333,8 @@ impl Exchange {
                 format!("{}\n", serde_json::Value::Object(event))
             }
         };
-        self.send(text.into_bytes()).await.ok();
+        if self.send(text.into_bytes()).await.is_ok() {
+            self.is_complete.store(true, Ordering::Release);
+        }
     }
 }

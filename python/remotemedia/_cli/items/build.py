@@ -197,7 +197,8 @@ class Builder:
     def _typed_dict(self, kind: Any) -> Shape | None:
         if not issubclass(kind, dict) or not hasattr(kind, "__required_keys__"):
             return None
-        record = self._classes[kind] = Record(kind, dict)
+        # As for type checkers, a dict with more keys is one of this type, too.
+        record = self._classes[kind] = Record(kind, dict, is_open=True)
         for name, hint in typing.get_type_hints(kind, include_extras=True).items():
             # With `from __future__ import annotations`, the class itself does not know its words.
             words = _words_of(hint)

@@ -37,10 +37,17 @@ class Record(Shape):
 
     phrase = "an object"
 
-    def __init__(self, kind: type, make: Callable[..., Any]) -> None:
-        """Create it without fields; `fields` is set later, because they may contain this type."""
+    def __init__(self, kind: type, make: Callable[..., Any], *, is_open: bool = False) -> None:
+        """Create it without fields; `fields` is set later, because they may contain this type.
+
+        Args:
+            kind: The class.
+            make: Makes the instance from its fields.
+            is_open: Whether other fields are kept, as they are.
+        """
         self._kind = kind
         self._make = make
+        self._is_open = is_open
         self.fields: dict[str, Field] = {}
 
     def schema(self, definitions: Definitions) -> Schema:
@@ -59,7 +66,7 @@ class Record(Shape):
             "type": "object",
             "properties": {name: _field_schema(field, definitions) for name, field in self.fields.items()},
             **({"required": required} if required else {}),
-            "additionalProperties": False,
+            **({} if self._is_open else {"additionalProperties": False}),
         }
 
     def read(self, value: Any, memo: Memo) -> Any:
@@ -69,9 +76,12 @@ class Record(Shape):
         given = {}
         for name, part in value.items():
             field = self.fields.get(name)
-            if field is None or field.is_computed:
+            if field is not None and not field.is_computed:
+                given[name] = read_part(field.shape, part, memo, step_to(name))
+            elif self._is_open:
+                given[name] = part
+            else:
                 raise self._unknown(name)
-            given[name] = read_part(field.shape, part, memo, f".{name}")
         for name, field in self.fields.items():
             if field.is_required and name not in given:
                 raise ItemError("is missing", [step_to(name)], is_of_name=True)

@@ -3,7 +3,7 @@
 const INPUT = "\u0000input";
 const OUTPUT = "\u0000output";
 const END_SIZE = { width: 66, height: 34 };
-const NODE_HEIGHT = 114;
+const NODE_HEIGHT = 118;
 const SIZES = [
   { node: 224, gap: 84 },
   { node: 188, gap: 58 },
@@ -226,10 +226,10 @@ function drawNode(svg, { places, nodeWidth }, node) {
   const right = nodeWidth - INSET;
   const parts = {
     width: nodeWidth,
-    p50: text("figure", 44, 73),
-    p99: text("figure", nodeWidth / 2 + 34, 73),
-    items: text("figure", INSET, 94),
-    length: text("label", right, 94, "", "end"),
+    p50: text("figure", 44, 77),
+    p99: text("figure", nodeWidth / 2 + 34, 77),
+    items: text("figure", INSET, 98),
+    length: text("label", right, 98, "", "end"),
     fill: createSvg("rect", { class: "fill", width: right - INSET, height: BAR_HEIGHT, rx: 2 }),
     chips: createSvg("g", { class: "chips" }),
   };
@@ -246,8 +246,8 @@ function drawNode(svg, { places, nodeWidth }, node) {
     bar,
     parts.length,
   );
-  const [name, type] = [text("name", INSET, 25, node.id), text("label", INSET, 43, node.type)];
-  const placement = text("placement", right, 43, node.placement, "end");
+  const [name, type] = [text("name", INSET, 28, node.id), text("label", INSET, 46, node.type)];
+  const placement = text("placement", right, 46, node.placement, "end");
   svg.append(
     createSvg(
       "g",
@@ -257,9 +257,9 @@ function drawNode(svg, { places, nodeWidth }, node) {
       name,
       type,
       placement,
-      createSvg("path", { class: "rule", d: `M${INSET} 53.5H${right}` }),
-      text("label", INSET, 73, "p50"),
-      text("label", nodeWidth / 2 + 6, 73, "p99"),
+      createSvg("path", { class: "rule", d: `M${INSET} 57H${right}` }),
+      text("label", INSET, 77, "p50"),
+      text("label", nodeWidth / 2 + 6, 77, "p99"),
       parts.p50,
       parts.p99,
       parts.items,

@@ -57,25 +57,23 @@ class Connection {
       token ? [SUBPROTOCOL, `token.${escapeToken(token)}`] : [SUBPROTOCOL],
     );
     socket.binaryType = "arraybuffer";
-    Object.assign(this, { socket, input, audio: null });
+    Object.assign(this, { socket, input, audio: null, isLeft: false });
     this.change("connecting", "Connecting", "warning");
     return new Promise((resolve, reject) => {
       this.closed = new Promise((done) => {
         socket.onmessage = ({ data }) => this.receive(data, resolve);
         socket.onclose = async ({ code, reason }) => {
-          const wasConnecting = this.state === "connecting";
-          const text = wasConnecting
-            ? await this.explainRefusal()
-            : describeClose(code, reason, this.state === "ending");
+          const problem = await this.explainClose(code, reason);
+          const isLost = this.state === "connecting" || code === 1006;
           this.change(
             "closed",
-            wasConnecting || code === 1006 ? "Connection lost" : "Session closed",
-            text ? "error" : "plain",
+            problem && isLost ? "Connection lost" : "Session closed",
+            problem ? "error" : "plain",
           );
-          if (text) {
-            this.listener.onEvent({ $event: "closed", message: text });
+          if (problem) {
+            this.listener.onEvent({ $event: "closed", message: problem });
           }
-          reject(new Error(text ?? "The session was closed."));
+          reject(new Error(problem ?? "The session was closed."));
           done();
         };
       });
@@ -96,8 +94,19 @@ class Connection {
       onReady();
     } else if (event.$event === "audio") {
       this.audio = { rate: event.rate, channels: event.channels, format: event.format };
+    } else if (event.$event === "interrupted" && this.state === "ending") {
+      this.isLeft = true;
+      this.socket.close(1000); // Nothing more can come.
     }
     return this.listener.onEvent(event);
+  }
+
+  /** Say in words why the socket was closed, or return `null` if that was expected. */
+  async explainClose(code, reason) {
+    if (this.state === "connecting") {
+      return this.explainRefusal();
+    }
+    return this.isLeft ? null : describeClose(code, reason, this.state === "ending");
   }
 
   /** Say why the service did not take the connection: a browser does not tell. */

@@ -26,7 +26,8 @@ class TryPanel {
 
   onState(text, kind) {
     setPill(byId("session-state"), text, kind);
-    byId("interrupt").disabled = !this.connection.isOpen;
+    // After the end of the input, outputs may still be in progress.
+    byId("interrupt").disabled = !this.connection.isOpen && this.connection.state !== "ending";
     byId("end").disabled = !this.connection.isOpen;
     if (this.connection.state === "closed") {
       this.sending = null;
@@ -70,8 +71,14 @@ class TryPanel {
 
   onAudio(bytes, audio) {
     this.results.addAudio(bytes, audio);
-    if (byId("play").checked) {
+    if (!byId("play").checked) {
+      return;
+    }
+    try {
       this.player.play(bytes, audio);
+    } catch (error) {
+      byId("play").checked = false;
+      this.results.addNote(`The browser cannot play this sound: ${error.message}`);
     }
   }
 

@@ -13,6 +13,7 @@ use super::messages::{self, Reader, Request, Writer};
 use super::socket::{Farewell, Gone, Socket};
 use crate::input::Layout;
 use crate::serve::app::App;
+use crate::serve::blocking::beside_others;
 use crate::serve::live::{LiveStream, Putting, admitted};
 use crate::serve::reply::{Problem, RequestId};
 use crate::service::{CallError, CallErrorKind, StreamNext};
@@ -37,6 +38,14 @@ pub(super) struct Conversation<'a> {
     is_ended: bool,
     is_draining: bool,
     last_heard: Instant,
+}
+
+fn size_of_message(message: &Message) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) => bytes.len(),
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => 0,
+    }
 }
 
 /// What happens next.
@@ -172,7 +181,7 @@ impl<'a> Conversation<'a> {
         if self.is_draining {
             return Ok(());
         }
-        match self.reader.read(message) {
+        match beside_others(size_of_message(message), || self.reader.read(message)) {
             Ok(None) => Ok(()),
             Ok(Some((Request::Item(item), bytes))) => {
                 self.waiting_bytes += bytes;
