@@ -6,7 +6,8 @@ const END_SIZE = { width: 66, height: 34 };
 const NODE_HEIGHT = 118;
 const SIZES = [
   { node: 224, gap: 84 },
-  { node: 188, gap: 58 },
+  { node: 206, gap: 64 },
+  { node: 186, gap: 54 },
 ];
 const LEAST_SCALE = 0.72;
 const NARROW_PX = 700;
@@ -69,7 +70,7 @@ class GraphView {
       const share = Math.min(1, node.queue_len / node.queue_capacity);
       parts.fill.style.transform = `scaleX(${share})`;
       parts.fill.dataset.level = share >= 0.9 ? "full" : share >= 0.5 ? "high" : "low";
-      const word = parts.width < SIZES[0].node ? "" : "queue ";
+      const word = parts.width === SIZES.at(-1).node ? "" : "queue ";
       setText(parts.length, `${word}${node.queue_len}/${node.queue_capacity}`);
     }
     updateChips(parts, [

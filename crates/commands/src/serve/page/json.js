@@ -1,11 +1,10 @@
 // JSON as people read it, in lines and colours. Literals stay as they came: numbers keep all their digits.
 
 const JSON_TOKEN = /"(?:\\.|[^"\\])*"|-?\d[\d.eE+-]*|true|false|null|[{}[\],:]/g;
-const LONGEST_LINE = 84;
 const LONGEST_TEXT = 20_000;
 
-/** Return nodes that show a JSON text; other texts are shown as they are. */
-function showJson(text) {
+/** Return nodes that show a JSON text; lists and objects that are longer than a line get lines of their own. */
+function showJson(text, lineLength) {
   const pieces = [];
   let rest = LONGEST_TEXT;
   const write = (kind, piece) => {
@@ -15,7 +14,7 @@ function showJson(text) {
     rest -= piece.length;
   };
   try {
-    writeJson(readJson(text.match(JSON_TOKEN) ?? []), "", write);
+    writeJson(readJson(text.match(JSON_TOKEN) ?? []), "", { write, lineLength });
   } catch {
     // Nested too deeply for this page.
     return [text.slice(0, LONGEST_TEXT)];
@@ -52,22 +51,51 @@ function readJson(tokens) {
   return read();
 }
 
-function writeJson(value, indent, write) {
+function writeJson(value, indent, style) {
   if (typeof value === "string") {
-    return write(kindOf(value), value);
+    style.write(kindOf(value), value);
+  } else if (indent.length + lengthOf(value) <= style.lineLength || value.entries.length === 0) {
+    writeOnLine(value, indent, style);
+  } else {
+    writeInLines(value, indent, style);
   }
-  const isShort = lengthOf(value) <= LONGEST_LINE;
-  const inner = `${indent}  `;
-  write(null, value.open);
-  value.entries.forEach(({ key, value: entry }, index) => {
-    write(null, `${index > 0 ? "," : ""}${isShort ? (index > 0 ? " " : "") : `\n${inner}`}`);
-    if (key !== null) {
-      write("key", key);
-      write(null, ": ");
-    }
-    writeJson(entry, inner, write);
+}
+
+function writeOnLine({ open, close, entries }, indent, style) {
+  style.write(null, open);
+  entries.forEach((entry, index) => {
+    style.write(null, index > 0 ? ", " : "");
+    writeEntry(entry, indent, style);
   });
-  return write(null, `${isShort || value.entries.length === 0 ? "" : `\n${indent}`}${value.close}`);
+  style.write(null, close);
+}
+
+/** Literals share lines, as many as have room; a list or an object begins one. */
+function writeInLines({ open, close, entries }, indent, style) {
+  const inner = `${indent}  `;
+  let column = Infinity;
+  style.write(null, open);
+  entries.forEach((entry, index) => {
+    const isLiteral = typeof entry.value === "string";
+    const length = lengthOfEntry(entry);
+    const hasRoom = isLiteral && column + length <= style.lineLength;
+    style.write(null, `${index > 0 ? "," : ""}${hasRoom ? " " : `\n${inner}`}`);
+    column = isLiteral ? (hasRoom ? column : inner.length) + length : Infinity;
+    writeEntry(entry, inner, style);
+  });
+  style.write(null, `\n${indent}${close}`);
+}
+
+function writeEntry({ key, value }, indent, style) {
+  if (key !== null) {
+    style.write("key", key);
+    style.write(null, ": ");
+  }
+  writeJson(value, indent, style);
+}
+
+function lengthOfEntry({ key, value }) {
+  return (key === null ? 0 : key.length + 2) + lengthOf(value) + 2;
 }
 
 function lengthOf(value) {
@@ -75,10 +103,7 @@ function lengthOf(value) {
     return value.length;
   }
   // Kept, because each level asks for the lengths of all below it.
-  value.length ??= value.entries.reduce(
-    (sum, entry) => sum + (entry.key?.length ?? 0) + 4 + lengthOf(entry.value),
-    2,
-  );
+  value.length ??= value.entries.reduce((sum, entry) => sum + lengthOfEntry(entry), 2);
   return value.length;
 }
 

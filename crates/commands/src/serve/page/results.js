@@ -3,6 +3,9 @@
 const MOST_ENTRIES = 300;
 const MOST_COPIED_CHARACTERS = 5_000_000;
 const FLUSH_MS = 50;
+const LINE_LENGTHS = { least: 30, most: 90 };
+const CHARACTER_PX = 8.5;
+const MARGIN_PX = 170;
 const PREVIEW_BYTES = 16;
 
 class Results {
@@ -39,7 +42,14 @@ class Results {
     while (this.size > MOST_COPIED_CHARACTERS && this.outputs.length > 1) {
       this.size -= this.outputs.shift().length;
     }
-    this.add("output", create("pre", { class: "value" }, ...showJson(text)));
+    this.add("output", this.createValue(text));
+  }
+
+  /** Show JSON in lines that the log has room for. */
+  createValue(text) {
+    const room = Math.floor((this.log.clientWidth - MARGIN_PX) / CHARACTER_PX);
+    const length = Math.min(LINE_LENGTHS.most, Math.max(LINE_LENGTHS.least, room));
+    return create("pre", { class: "value" }, ...showJson(text, length));
   }
 
   addNote(text) {

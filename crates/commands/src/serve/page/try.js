@@ -153,7 +153,7 @@ class TryPanel {
     showText(byId("item-problem"), null);
     try {
       await this.connection.open();
-      this.results.addSent(create("pre", { class: "value" }, ...showJson(text)));
+      this.results.addSent(this.results.createValue(text));
       this.connection.sendText(text);
     } catch (error) {
       showText(byId("item-problem"), `Not sent. ${error.message}`);
