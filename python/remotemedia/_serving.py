@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, Self, TypedDict, Unpack
 
 from remotemedia import _shutdown
 from remotemedia._core import Opener
@@ -19,6 +18,7 @@ from remotemedia._threads import start
 from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from remotemedia._graph.graph import Graph
@@ -45,6 +45,11 @@ class ServeOptions(TypedDict, total=False):
         request_timeout: Give a call up after this time, in seconds, with status 504.
         token_file: Require the token in this file, as `Authorization: Bearer TOKEN`.
         insecure: Let other machines use the pipeline without a token.
+        cors_origin: Let pages of these origins use the pipeline; `*` stands for all, and needs a token.
+        tls_cert: Serve HTTPS with the certificate in this file, and those of its issuers after it, as PEM.
+        tls_key: The private key of the certificate, as PEM.
+        log_format: Write a line to standard error for each request, not only for errors: `text` or `json`.
+        otlp: Send a span for each request and node to the OpenTelemetry collector at this URL.
     """
 
     host: str
@@ -58,6 +63,11 @@ class ServeOptions(TypedDict, total=False):
     request_timeout: float
     token_file: str | os.PathLike[str] | None
     insecure: bool
+    cors_origin: str | Sequence[str]
+    tls_cert: str | os.PathLike[str] | None
+    tls_key: str | os.PathLike[str] | None
+    log_format: Literal["text", "json"] | None
+    otlp: str | None
 
 
 async def serve(pipeline: PipelineLike, **options: Unpack[ServeOptions]) -> None:
@@ -125,7 +135,7 @@ def serve_forever(pipeline: PipelineLike, **options: Unpack[ServeOptions]) -> No
 
     graph, words = resolve(pipeline), words_of(options)
     with terminating():
-        serve_here(graph, words, _Program(graph))
+        serve_here(graph, words, Host())
 
 
 def words_of(options: ServeOptions) -> list[str]:
@@ -161,21 +171,12 @@ class Host:
     def ready(self, url: str) -> None:
         """Learn that connections are accepted."""
 
-    def note(self, text: str) -> None:
-        """Learn what people should know."""
-        _logger.warning("%s", text)
+    def shows(self, is_warning: bool, text: str) -> bool:  # noqa: ARG002, FBT001
+        """Return whether this shows what people should know; otherwise it is written to standard error.
 
-
-class _Program(Host):
-    """A program whose main thread serves. Its signal handlers raise in `check_stop`, which is Python code."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._name = graph.name
-
-    def ready(self, url: str) -> None:
-        """Write the address for people."""
-        sys.stderr.write(f"serving '{self._name}' on {url}; Ctrl-C stops it\n")
-        sys.stderr.flush()
+        A program whose main thread serves leaves it to that. Its signal handlers raise in `check_stop`.
+        """
+        return False
 
 
 class _Beside(Host):
@@ -198,6 +199,11 @@ class _Beside(Host):
     def ready(self, url: str) -> None:
         """Let the block begin."""
         self._server._begin(url)  # noqa: SLF001
+
+    def shows(self, is_warning: bool, text: str) -> bool:  # noqa: FBT001
+        """Log it."""
+        _logger.log(logging.WARNING if is_warning else logging.INFO, "%s", text)
+        return True
 
 
 class Server:
@@ -291,7 +297,6 @@ class Server:
         self.url = url
         self._opener = None
         self._note_change(self._ready)
-        _logger.info("serving '%s' on %s", self._graph.name, url)
 
     def _run(self) -> None:
         try:

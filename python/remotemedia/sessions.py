@@ -370,7 +370,7 @@ def open_session(
     nodes = [entry.node for entry in graph.entries if hasattr(entry.node, "process")]
     has_one_output = all(classify(node) in {"plain", "coroutine"} for node in nodes)
     thread = thread_for(nodes)
-    settings = {"has_own_thread": thread == "session"} | settings
+    settings = {"has_own_thread": thread == "session", "observes_calls": False} | settings
     try:
         with _shutdown.under_way(f"a session of pipeline '{graph.name}'", opener.cancel):
             session = kind(graph, settings, opener, on_output).adopt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -89,6 +90,23 @@ class Life:
         say("cleaned up on its thread:", threading.get_ident() == self.thread)
 
 
+class Hoard:
+    """Takes all descriptors that are left, and gives them back; returns how many it has."""
+
+    def __init__(self):
+        self.files = []
+
+    def process(self, item):
+        if item == "all":
+            with contextlib.suppress(OSError):
+                while True:
+                    self.files.append(os.open("/dev/null", os.O_RDONLY))
+        elif item == "back":
+            while self.files:
+                os.close(self.files.pop())
+        return len(self.files)
+
+
 class Refuses:
     def initialize(self):
         raise ValueError("no model")
@@ -104,6 +122,7 @@ class Source:
 
 same = [Same()]
 add = [Add()]
+two = [Add(), Add()]
 in_worker = [with_options(Add(), placement="process"), Add()]
 repeat = [Repeat()]
 measure = [Measure()]
@@ -112,6 +131,7 @@ opaque = [Opaque()]
 sleep = [with_options(Sleep(), concurrency=8)]
 block = [Block()]
 life = [Life()]
+hoard = [Hoard()]
 refuses = [Refuses()]
 source = [Source()]
 

@@ -46,7 +46,7 @@ class Server:
         """Read what the process writes, up to its address, and go on beside the test."""
         for line in self.process.stderr:
             self.lines.append(line)
-            if found := re.search(r"http://([\d.]+):(\d+)", line):
+            if found := re.search(r"https?://([\d.]+):(\d+)", line):
                 self.address = found[1], int(found[2])
                 self.reader = threading.Thread(target=self._read_on, daemon=True)
                 self.reader.start()
@@ -99,10 +99,10 @@ def serve():
     """Return a function that serves a pipeline of `app.py`, or of another file with `FILE:NAME`."""
     servers = []
 
-    def start(name, *options):
+    def start(name, *options, **settings):
         target = f"{HERE}/{name if ':' in name else f'app.py:{name}'}"
         command = [sys.executable, "-m", "remotemedia", "serve", target, "--port", "0", *options]
-        server = Server(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        server = Server(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **settings))
         servers.append(server)
         server.start_reading()
         return server

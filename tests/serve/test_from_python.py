@@ -19,6 +19,7 @@ import pytest
 
 import remotemedia
 from remotemedia import with_options
+from remotemedia._serving import words_of
 from remotemedia.exceptions import NodeError, PipelineError
 
 TIMEOUT_SECS = 30
@@ -245,6 +246,39 @@ def test_an_option_is_refused_by_its_name(options, text):
     assert text in str(caught.value)
 
 
+def test_the_options_are_those_of_the_command_line():
+    command = [sys.executable, "-m", "remotemedia", "serve", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    words = set(re.findall(r"^ +(?:-\w, )?--([a-z-]+)", text, re.MULTILINE)) - {"help", "traceback"}
+    assert {word.replace("-", "_") for word in words} == remotemedia.ServeOptions.__annotations__.keys()
+
+
+def test_options_become_words_of_the_command_line():
+    options = {
+        "port": 0,
+        "grace": 0.5,
+        "insecure": True,
+        "token_file": Path("a b"),
+        "otlp": None,
+        "tls_key": "-k",
+    }
+    words = ["--port=0", "--grace=0.5", "--insecure", "--token-file=a b", "--tls-key=-k"]
+
+    assert words_of(options) == words
+    assert words_of({"cors_origin": ["a", "b"]}) == ["--cors-origin=a", "--cors-origin=b"]
+
+
+def test_a_block_logs_its_address_and_prints_nothing(caplog, capfd):
+    caplog.set_level("INFO", "remotemedia")
+
+    with remotemedia.serving([Add()], port=0) as server:
+        pass
+
+    assert f"serving 'pipeline' on {server.url}; Ctrl-C stops it" in caplog.messages
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_is_no_pipeline_is_refused_at_once():
     with pytest.raises(PipelineError, match="empty"):
         remotemedia.serving([])
@@ -321,7 +355,8 @@ def test_serve_forever_returns_after_a_signal(program, number):
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=TIMEOUT_SECS)
 
-    assert (process.returncode, stdout, stderr) == (0, "before\nafter\n", "")
+    assert (process.returncode, stdout) == (0, "before\nafter\n")
+    assert stderr == "stopping; requests in progress have 30 s to end\n"
 
 
 def test_serve_forever_ends_at_once_after_a_second_signal(program):

@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::input::InputFormat;
 use crate::output::OutputFormat;
 use crate::sample_format::SampleFormat;
+use crate::serve::LogFormat;
 
 /// The name of the standalone program, whose command line has `--python` besides all others.
 pub const HOST_PROGRAM: &str = "remotemedia-host";
@@ -141,6 +142,12 @@ pub(crate) struct ServeOptions {
 
     #[command(flatten)]
     pub(crate) access: AccessOptions,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
+
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
 }
 
 #[derive(Debug, Args)]
@@ -173,6 +180,42 @@ pub(crate) struct AccessOptions {
     /// Let other machines use the pipeline without a token
     #[arg(long)]
     pub(crate) insecure: bool,
+
+    // Not a comment of documentation, in which an address would have to be in brackets.
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        help = "Let pages of ORIGIN use the pipeline, such as https://app.example; repeat the option for several. \
+                '*' stands for all, and needs a token"
+    )]
+    pub(crate) cors_origin: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct TlsOptions {
+    /// Serve HTTPS with the certificate in FILE, and those of its issuers after it, as PEM
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate, as PEM
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logs and traces")]
+pub(crate) struct LogOptions {
+    /// Write a line to stderr for each request, too, not only for errors, as text or as JSON
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "Send a span for each request and node to the OpenTelemetry collector at URL, such as http://localhost:4318"
+    )]
+    pub(crate) otlp: Option<String>,
 }
 
 /// A time that a clock can wait for.

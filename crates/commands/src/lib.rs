@@ -37,4 +37,6 @@ pub use loader::{
     RunResult, RunSettings,
 };
 pub use serve::{ServeHost, serve_pipeline};
-pub use service::{Admitted, CallError, CallErrorKind, CallId, ItemStream, Reply, Service, ServiceMaker, StreamNext};
+pub use service::{
+    Admitted, CallError, CallErrorKind, CallId, ItemStream, OnStep, Reply, Service, ServiceMaker, StreamNext,
+};

@@ -61,10 +61,11 @@ pub trait LoadedPipeline {
         settings: RunSettings,
     ) -> RunResult;
 
-    /// Initialize the nodes, for items that come at any time.
+    /// Initialize the nodes, for items that come at any time. Each step of a node at the item of a call is reported if the service
+    /// `observes_steps`, which makes all of them slower.
     ///
     /// It fails if a node does, or if the first node is a source, which takes no items.
-    fn open(&mut self) -> Result<Arc<dyn Service>, Failure> {
+    fn open(&mut self, _observes_steps: bool) -> Result<Arc<dyn Service>, Failure> {
         Err(Failure::failed("this program cannot serve pipelines"))
     }
 

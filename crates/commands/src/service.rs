@@ -9,8 +9,9 @@ use crate::failure::Failure;
 
 /// A pipeline whose nodes are initialized, for items that come at any time. Its methods may be called on any thread.
 pub trait Service: Send + Sync {
-    /// Begin with an item. `reply` is called once, on any thread; this does not wait for it, nor for anything else.
-    fn call(&self, item: Value, reply: Reply) -> CallId;
+    /// Begin with an item. `reply` is called once, on any thread; this does not wait for it, nor for anything else. `on_step` is called for
+    /// the item if the service was opened to observe steps.
+    fn call(&self, item: Value, on_step: Option<OnStep>, reply: Reply) -> CallId;
 
     /// Nobody waits for this call any more: it does not begin, and what is in progress is dropped. Does not wait.
     fn abandon(&self, call: CallId);
@@ -77,6 +78,9 @@ pub enum StreamNext {
 
 /// Names a call of a service.
 pub type CallId = u64;
+
+/// Receives the id of a node that has returned, and how long it took. Called on threads of nodes; does not wait.
+pub type OnStep = Arc<dyn Fn(&str, Duration) + Send + Sync>;
 
 /// Receives what comes of a call.
 pub type Reply = Box<dyn FnOnce(Result<Vec<Value>, CallError>) + Send>;

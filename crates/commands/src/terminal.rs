@@ -13,8 +13,12 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 
 /// Print a line to stderr. A failure is ignored: there is no place to report it.
 pub(crate) fn note(text: &str) {
-    let _ =
-        descriptor::stderr().and_then(|mut stderr| descriptor::write_all(&mut stderr, format!("{text}\n").as_bytes()));
+    write(format!("{text}\n").as_bytes());
+}
+
+/// Print whole lines to stderr, as [`note`].
+pub(crate) fn write(lines: &[u8]) {
+    let _ = descriptor::stderr().and_then(|mut stderr| descriptor::write_all(&mut stderr, lines));
 }
 
 /// Print why a command ended early, as far as its user needs to know.

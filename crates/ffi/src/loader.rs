@@ -18,7 +18,7 @@ use crate::convert::items::{ItemReader, mismatch};
 use crate::convert::object::Object;
 use crate::convert::{failure, values};
 use crate::run::Counting;
-use crate::service::PyServiceMaker;
+use crate::service::{PyServiceMaker, ServiceUse};
 use crate::{graph, run};
 
 /// How long Ctrl-C may go unnoticed while there is no input.
@@ -136,8 +136,8 @@ impl LoadedPipeline for PyPipeline {
         RunResult { outcome, failed_items: failed_items(&budget) }
     }
 
-    fn open(&mut self) -> Result<Arc<dyn Service>, Failure> {
-        attached(|py| self.maker(py)?.open(py, true))
+    fn open(&mut self, observes_steps: bool) -> Result<Arc<dyn Service>, Failure> {
+        attached(|py| self.maker(py)?.open(py, ServiceUse { is_shared: true, observes_steps }))
     }
 
     fn service_maker(&self) -> Result<Arc<dyn ServiceMaker>, Failure> {

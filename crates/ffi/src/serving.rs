@@ -30,23 +30,18 @@ fn raised(py: Python<'_>, failure: &Failure) -> PyErr {
 /// The program around the service.
 struct PyHost(Py<PyAny>);
 
-impl PyHost {
-    /// Tell it something. An error of it is no reason to stop.
-    fn tell(&self, method: &str, text: &str) {
-        attach(|py| failure::report(py, self.0.call_method1(py, method, (text,))));
-    }
-}
-
 impl ServeHost for PyHost {
     fn check_stop(&self) -> Result<(), Failure> {
         attached(|py| self.0.call_method0(py, "check_stop").map(drop))
     }
 
-    fn ready(&self, _name: &str, url: &str) {
-        self.tell("ready", url);
+    fn ready(&self, url: &str) {
+        // An error of the program is no reason to stop.
+        attach(|py| failure::report(py, self.0.call_method1(py, "ready", (url,))));
     }
 
-    fn note(&self, text: &str) {
-        self.tell("note", text);
+    fn shows(&self, is_warning: bool, text: &str) -> bool {
+        let shown = attached(|py| self.0.call_method1(py, "shows", (is_warning, text))?.extract(py));
+        shown.unwrap_or(false)
     }
 }

@@ -18,11 +18,16 @@ _FLAGS = ("insecure", "session_per_connection")
 """Options without a value."""
 
 
-def open_service(graph: Graph, new_opener: Callable[[], Opener] | None = None) -> Session:
+def open_service(
+    graph: Graph,
+    observes_calls: bool,  # noqa: FBT001 - Called from Rust.
+    new_opener: Callable[[], Opener] | None = None,
+) -> Session:
     """Initialize the nodes of a pipeline on threads of their own, for items from any thread.
 
     Args:
         graph: The checked pipeline.
+        observes_calls: Whether each step of a node at the item of a call is reported to the service.
         new_opener: Makes the opener, which may have an event loop for coroutines. By default, the session has
             its own.
 
@@ -38,8 +43,9 @@ def open_service(graph: Graph, new_opener: Callable[[], Opener] | None = None) -
             "use 'run', which needs no input"
         )
     settings, _ = session_settings({"enable_metrics": True})
+    settings |= {"has_own_thread": True, "observes_calls": observes_calls}
     opener = Opener() if new_opener is None else new_opener()
-    return open_session(Session, graph.made(), settings | {"has_own_thread": True}, opener)  # type: ignore[no-any-return]
+    return open_session(Session, graph.made(), settings, opener)  # type: ignore[no-any-return]
 
 
 def refusal(text: str) -> PipelineError:

@@ -1,42 +1,18 @@
 //! Who may use the service: programs of this machine, or those that have the token, and no page of another site.
 
-use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::Next;
-use axum::response::Response;
-use std::sync::Arc;
-use std::time::Instant;
 use subtle::ConstantTimeEq;
 
-use crate::serve::app::App;
-use crate::serve::reply::{Problem, RequestId};
+use crate::serve::reply::Problem;
 use crate::serve::settings::{Settings, is_loopback};
 
 /// Paths for those who have no token: balancers, and the page, which asks for it.
 const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/"];
 
-/// Refuse what may not be asked for; give each response the id of its request.
-pub(crate) async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let id = RequestId::of(request.headers());
-    // Of paths that are not known there may be any number.
-    let path = request.extensions().get::<MatchedPath>().cloned();
-    let refusal = refusal(&app.settings, request.headers(), OPEN_PATHS.contains(&request.uri().path()));
-    let mut response = if let Some(problem) = refusal {
-        problem.response(&id)
-    } else {
-        request.extensions_mut().insert(id.clone());
-        next.run(request).await
-    };
-    id.put_into(response.headers_mut());
-    let path = path.as_ref().map_or("other", MatchedPath::as_str);
-    app.metrics.note(path, response.status().as_u16(), began.elapsed());
-    response
-}
-
-fn refusal(settings: &Settings, headers: &HeaderMap, is_open: bool) -> Option<Problem> {
+/// Why a request is refused, if it is. A preflight has no token.
+pub(crate) fn refusal(settings: &Settings, headers: &HeaderMap, path: &str, is_preflight: bool) -> Option<Problem> {
     // A name that somebody else lets point to this machine is not ours: a page of theirs would be of our origin.
     if is_loopback(&settings.host) && !header(headers, HOST.as_str()).is_none_or(names_loopback) {
         return Some(Problem::new(
@@ -45,15 +21,17 @@ fn refusal(settings: &Settings, headers: &HeaderMap, is_open: bool) -> Option<Pr
             "the service is only for this machine; use http://127.0.0.1 or http://localhost",
         ));
     }
-    if let Some(origin) = header(headers, ORIGIN.as_str())
-        && !is_own_origin(origin, header(headers, HOST.as_str()))
+    if let Some(origin) = headers.get(ORIGIN)
+        && !settings.cors.allows(origin)
+        && !is_own_origin(origin.to_str().unwrap_or("?"), header(headers, HOST.as_str()), settings.tls.is_some())
     {
         return Some(Problem::new(
             StatusCode::FORBIDDEN,
             "OriginError",
-            "pages of other sites may not use the service",
+            "pages of other sites may not use the service; --cors-origin names those that may",
         ));
     }
+    let is_open = is_preflight || OPEN_PATHS.contains(&path);
     let token = settings.token.as_ref().filter(|_| !is_open)?;
     let bearer = || header(headers, AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
     let is_it = bearer()
@@ -79,18 +57,31 @@ fn names_loopback(host: &str) -> bool {
         .is_ok_and(|authority| is_loopback(authority.host().trim_start_matches('[').trim_end_matches(']')))
 }
 
-fn is_own_origin(origin: &str, host: Option<&str>) -> bool {
-    origin.split_once("://").is_some_and(|(_, origin)| Some(origin) == host)
+/// Over TLS, a page that came without it is another site: anyone on the way could have written it. Without TLS, the page may have come
+/// over TLS all the same, through a proxy.
+fn is_own_origin(origin: &str, host: Option<&str>, is_tls: bool) -> bool {
+    let (Some((scheme, authority)), Some(host)) = (origin.split_once("://"), host) else { return false };
+    let default_port = match scheme {
+        "https" => ":443",
+        "http" if !is_tls => ":80",
+        _ => return false,
+    };
+    // Browsers leave the default port out, in both.
+    authority.eq_ignore_ascii_case(host.strip_suffix(default_port).unwrap_or(host))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::cors::Cors;
 
     fn settings(host: &str, token: Option<&str>) -> Settings {
         Settings {
             host: host.to_owned(),
             token: token.map(|token| token.as_bytes().to_vec()),
+            tls: None,
+            cors: Cors::default(),
+            collector: None,
             max_in_flight: 1,
             max_sessions: 1,
             max_body: 1,
@@ -100,7 +91,7 @@ mod tests {
 
     fn status(settings: &Settings, headers: &[(&'static str, &str)]) -> Option<u16> {
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        refusal(settings, &headers, false).map(|problem| problem.status().as_u16())
+        refusal(settings, &headers, "/call", false).map(|problem| problem.status().as_u16())
     }
 
     #[test]
@@ -128,6 +119,25 @@ mod tests {
         for origin in ["http://localhost:8001", "https://evil.example", "null"] {
             assert_eq!(with_origin(origin), Some(403), "{origin}");
         }
+    }
+
+    #[test]
+    fn the_origin_has_the_scheme_of_the_service() {
+        for (origin, host, with_tls, without) in [
+            ("https://a.example", "a.example", true, true),
+            ("https://a.example", "a.example:443", true, true),
+            ("https://a.example:8443", "a.example:8443", true, true),
+            ("http://a.example", "a.example", false, true),
+            ("http://a.example", "a.example:80", false, true),
+            ("http://a.example", "a.example:443", false, false),
+            ("https://a.example", "a.example:8443", false, false),
+            ("ftp://a.example", "a.example", false, false),
+            ("a.example", "a.example", false, false),
+        ] {
+            let found = [true, false].map(|is_tls| is_own_origin(origin, Some(host), is_tls));
+            assert_eq!(found, [with_tls, without], "{origin} {host}");
+        }
+        assert!(!is_own_origin("http://a.example", None, false));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prometheus::IntGauge;
 use remotemedia_runtime::{Plan, Value};
@@ -12,8 +13,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::serve::blocking::beside_others;
 use crate::serve::body;
+use crate::serve::body_rate::{SlowBodyError, TimedBody};
+use crate::serve::call_trace::{CallTrace, SpanContext};
 use crate::serve::errors::RecentErrors;
+use crate::serve::log::Log;
+use crate::serve::log_line::FailureEntry;
 use crate::serve::metrics::RequestMetrics;
+use crate::serve::otlp::Tracer;
 use crate::serve::reply::{Problem, RequestId};
 use crate::serve::sessions::Sessions;
 use crate::serve::settings::Settings;
@@ -30,16 +36,21 @@ pub(crate) struct App {
     pub(crate) plan: Plan,
     pub(crate) started: Instant,
     pub(crate) errors: RecentErrors,
+    pub(crate) log: Log,
+    /// Takes spans, if a collector wants them.
+    pub(crate) tracer: Option<Tracer>,
     /// The document of `/openapi.json`.
     pub(crate) description: Bytes,
 }
 
 impl App {
-    pub(crate) fn new(sessions: Sessions, plan: Plan, settings: Settings, description: Vec<u8>) -> Self {
+    pub(crate) fn new(sessions: Sessions, plan: Plan, settings: Settings, log: Log, description: Vec<u8>) -> Self {
+        let tracer = settings.collector.clone().map(|collector| Tracer::new(collector, plan.name()));
         let in_flight = Arc::new(Semaphore::new(settings.max_in_flight));
         let (draining, _) = watch::channel(false);
         let (metrics, errors, description) = (RequestMetrics::new(), RecentErrors::default(), description.into());
-        Self { sessions, settings, in_flight, draining, metrics, plan, started: Instant::now(), errors, description }
+        let started = Instant::now();
+        Self { sessions, settings, in_flight, draining, metrics, plan, started, errors, log, tracer, description }
     }
 
     /// Let balancers go on to others, and end what is live.
@@ -62,30 +73,38 @@ impl App {
         Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Problem::busy("too many calls are in progress"))
     }
 
-    /// What clients learn of an error, which is remembered if it is that of a node.
+    /// What clients learn of an error, which is remembered and logged if it is that of a node.
     pub(crate) fn problem_of(&self, error: CallError, id: &RequestId) -> Problem {
         if error.kind == CallErrorKind::Node {
             self.errors.note(&error, id);
+            self.log.failure(FailureEntry::of(&error, id));
         }
         Problem::from(error)
     }
 
     /// Pass one item through the nodes.
-    pub(crate) async fn call(&self, headers: &HeaderMap, body: Body, id: &RequestId) -> Result<Vec<Value>, Problem> {
+    pub(crate) async fn call(&self, head: &Parts, body: Body, id: &RequestId) -> Result<Vec<Value>, Problem> {
         let Ok(_room) = self.in_flight.try_acquire() else {
             return Err(Problem::busy("too many calls are in progress"));
         };
         let _counted = Counted::new(&self.metrics.in_progress);
         let work = async {
             let body = self.read(body).await?;
-            let item = beside_others(body.len(), || body::item(headers, body))?;
+            let item = beside_others(body.len(), || body::item(&head.headers, body))?;
             let (sender, receiver) = oneshot::channel();
             let service = self.sessions.shared();
-            let call = service.call(item, Box::new(move |outputs| drop(sender.send(outputs))));
+            let mut trace = self.trace_of(head);
+            let on_step = trace.as_ref().map(CallTrace::on_step);
+            let call = service.call(item, on_step, Box::new(move |outputs| drop(sender.send(outputs))));
             let mut abandoned = AbandonOnDrop { service, id: Some(call) };
             let outputs = receiver.await;
             abandoned.id = None;
-            outputs.unwrap_or_else(|_| Err(CallError::closing())).map_err(|error| self.problem_of(error, id))
+            outputs.unwrap_or_else(|_| Err(CallError::closing())).map_err(|error| {
+                if let Some(trace) = &mut trace {
+                    trace.note_error(&error);
+                }
+                self.problem_of(error, id)
+            })
         };
         let timeout = self.settings.request_timeout;
         tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {
@@ -97,12 +116,20 @@ impl App {
         })
     }
 
+    /// Collects the steps of nodes, if the request is recorded.
+    fn trace_of(&self, head: &Parts) -> Option<CallTrace<'_>> {
+        let context = head.extensions.get::<SpanContext>()?;
+        Some(CallTrace::new(self.tracer.as_ref()?, *context))
+    }
+
     async fn read(&self, body: Body) -> Result<Bytes, Problem> {
-        let read = Limited::new(body, self.settings.max_body).collect().await;
+        let read = Limited::new(TimedBody::new(body), self.settings.max_body).collect().await;
         read.map(http_body_util::Collected::to_bytes).map_err(|error| {
             if error.is::<LengthLimitError>() {
                 let message = format!("the body is longer than {} bytes", self.settings.max_body);
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BodyError", message)
+            } else if error.is::<SlowBodyError>() {
+                Problem::new(StatusCode::REQUEST_TIMEOUT, "BodyError", error.to_string())
             } else {
                 Problem::new(StatusCode::BAD_REQUEST, "BodyError", "the body ended early")
             }

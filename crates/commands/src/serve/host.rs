@@ -2,7 +2,6 @@
 
 use crate::failure::Failure;
 use crate::loader::Loader;
-use crate::terminal;
 
 /// The program around a service.
 pub trait ServeHost {
@@ -10,10 +9,16 @@ pub trait ServeHost {
     fn check_stop(&self) -> Result<(), Failure>;
 
     /// Connections are accepted at this URL.
-    fn ready(&self, name: &str, url: &str);
+    fn ready(&self, url: &str) {
+        let _ = url;
+    }
 
-    /// Something happened that people should know.
-    fn note(&self, text: &str);
+    /// Something happened that people should know, which may be a warning. Returns whether the program shows it; otherwise it is written to
+    /// stderr.
+    fn shows(&self, is_warning: bool, text: &str) -> bool {
+        let _ = (is_warning, text);
+        false
+    }
 }
 
 /// The command line: signals stop the service, and people read stderr.
@@ -22,13 +27,5 @@ pub(crate) struct CommandHost<'a>(pub(crate) &'a dyn Loader);
 impl ServeHost for CommandHost<'_> {
     fn check_stop(&self) -> Result<(), Failure> {
         self.0.check_signals()
-    }
-
-    fn ready(&self, name: &str, url: &str) {
-        terminal::note(&format!("serving '{name}' on {url}; Ctrl-C stops it"));
-    }
-
-    fn note(&self, text: &str) {
-        terminal::note(text);
     }
 }

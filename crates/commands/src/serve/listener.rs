@@ -1,29 +1,22 @@
 //! Accepts connections, and ends them together.
 
 use std::convert::Infallible;
-use std::net::{TcpListener, ToSocketAddrs};
-use std::pin::pin;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, watch};
-use tower::Service as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
 
 use crate::failure::Failure;
 use crate::serve::app::App;
-use crate::serve::router;
+use crate::serve::connection::Placed;
+use crate::serve::{connection, descriptors, router};
 use crate::terminal;
-
-/// The time for the head of a request, and for which a connection may be idle between two.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The pause after an error of `accept`, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -86,60 +79,87 @@ pub(crate) fn start(listener: TcpListener, app: Arc<App>, gone: SyncSender<()>) 
         tokio::net::TcpListener::from_std(listener).map_err(failed)?
     };
     let (stop, stopped) = watch::channel(false);
+    let here = Arc::clone(&app);
     runtime.spawn(async move {
-        accept(listener, router::router(Arc::clone(&app)), stopped).await;
+        if let Some(tracer) = &here.tracer {
+            tracer.run(&here.log).await;
+        }
+    });
+    runtime.spawn(async move {
+        accept_all(listener, &app, stopped).await;
         app.sessions.all_gone().await;
+        if let Some(tracer) = &app.tracer {
+            tracer.finish().await;
+        }
         gone.send(()).ok();
     });
     Ok(Server { runtime, stop })
 }
 
-async fn accept(listener: tokio::net::TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn accept_all(listener: tokio::net::TcpListener, app: &Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let acceptor = Acceptor { listener, room: Arc::new(Semaphore::new(descriptors::room_for_connections())) };
     // Every connection holds a sender: the receiver learns when there is none any more.
     let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
+    let tls = app.settings.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)));
+    let connections = Connections { router: router::router(Arc::clone(app)), tls, stopped: stopped.clone(), alive };
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let serving = serve_connection(stream, router.clone(), stopped.clone());
-                let alive = alive.clone();
-                tokio::spawn(async move {
-                    serving.await;
-                    drop(alive);
-                });
-            }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        tokio::select! {
+            (stream, peer, place) = acceptor.accept() => connections.start(stream, peer, place),
+            () = connection::stop(&mut stopped) => break,
         }
     }
-    drop((listener, alive));
+    drop((acceptor, connections));
     all_gone.recv().await;
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
-    // Replies are small, and somebody waits for them.
-    stream.set_nodelay(true).ok();
-    let service = tower::service_fn(move |request: hyper::Request<Incoming>| {
-        let mut router = router.clone();
-        async move {
-            Ok::<_, Infallible>(match router.call(request).await {
-                Ok(response) => response,
-            })
+/// Accepts as many connections as the process has descriptors for; the others wait in the queue of the system.
+struct Acceptor {
+    listener: tokio::net::TcpListener,
+    room: Arc<Semaphore>,
+}
+
+impl Acceptor {
+    async fn accept(&self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        loop {
+            let place = Arc::clone(&self.room).acquire_owned().await.expect("the semaphore is never closed");
+            match self.listener.accept().await {
+                Ok((stream, peer)) => return (stream, peer, place),
+                // Other parts of the program may have used the descriptors up.
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            }
         }
-    });
-    let mut protocol = http1::Builder::new();
-    protocol.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    let connection = protocol.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    let mut connection = pin!(connection.with_upgrades());
-    // A connection that breaks concerns only its client.
-    let is_done = tokio::select! {
-        _ = connection.as_mut() => true,
-        _ = stopped.wait_for(|is_stopped| *is_stopped) => false,
-    };
-    if !is_done {
-        connection.as_mut().graceful_shutdown();
-        connection.await.ok();
+    }
+}
+
+/// What the connections have in common.
+struct Connections {
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    stopped: watch::Receiver<bool>,
+    alive: mpsc::Sender<Infallible>,
+}
+
+impl Connections {
+    /// Serve a connection on a task of its own: nothing that its client does, or leaves undone, holds the others up.
+    fn start(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+        // Replies are small, and somebody waits for them.
+        stream.set_nodelay(true).ok();
+        let (router, tls, mut stopped) = (self.router.clone(), self.tls.clone(), self.stopped.clone());
+        let (stream, alive) = (Placed::new(stream, place), self.alive.clone());
+        tokio::spawn(async move {
+            let Some(tls) = tls else {
+                connection::serve(stream, peer, router, stopped).await;
+                return drop(alive);
+            };
+            let shaken = tokio::select! {
+                shaken = connection::shake_hands(&tls, stream) => shaken,
+                // No request is in progress yet.
+                () = connection::stop(&mut stopped) => None,
+            };
+            if let Some(stream) = shaken {
+                connection::serve(stream, peer, router, stopped).await;
+            }
+            drop(alive);
+        });
     }
 }

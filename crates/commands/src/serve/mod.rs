@@ -8,20 +8,35 @@ mod app;
 mod audio_query;
 mod blocking;
 mod body;
+mod body_rate;
+mod call_trace;
+mod certificate_dates;
+mod connection;
+mod cors;
+mod descriptors;
 mod errors;
 mod host;
 mod listener;
 mod live;
+mod log;
+mod log_line;
 mod metrics;
 mod openapi;
+mod otlp;
 mod page;
 mod reply;
 mod router;
 mod sessions;
 mod settings;
+mod span;
 mod status;
 mod stream;
+mod tls;
+mod trace_context;
+mod watch;
 mod websocket;
+
+pub(crate) use log_line::LogFormat;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -35,6 +50,8 @@ use crate::failure::{Failure, FailureKind};
 use crate::loader::{LoadedPipeline, Loader};
 use crate::serve::app::App;
 use crate::serve::host::CommandHost;
+use crate::serve::log::Log;
+use crate::serve::log_line::NoteKind;
 use crate::serve::sessions::Sessions;
 use crate::serve::settings::Settings;
 use crate::service::ServiceMaker;
@@ -80,16 +97,26 @@ fn serve_until_stopped(
     let description = openapi::document(&name, &settings, pipeline.item_schemas().as_deref());
     let maker = pipeline.service_maker()?;
     let has_own_nodes = own_nodes(options, &*maker)?;
-    let mut sessions = Sessions::new(pipeline.open()?, settings.max_sessions);
+    let mut sessions = Sessions::new(pipeline.open(settings.collector.is_some())?, settings.max_sessions);
     if has_own_nodes {
         sessions = sessions.with_own_nodes(maker, options.warm, || host.check_stop())?;
     }
 
-    let app = Arc::new(App::new(sessions, pipeline.plan().clone(), settings, description));
+    descriptors::raise_limit();
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    let log = Log::start(options.log.log_format)?;
+    if let Some(warning) = settings.tls.as_ref().and_then(|tls| tls.warning.as_ref()) {
+        note(host, &log, NoteKind::Warning, warning);
+    }
+    let app = Arc::new(App::new(sessions, pipeline.plan().clone(), settings, log, description));
     let (gone, all_gone) = sync_channel(1);
     let server = listener::start(listener, Arc::clone(&app), gone)?;
-    host.ready(&name, &format!("http://{address}"));
+    let url = format!("{scheme}://{address}");
+    note(host, &app.log, NoteKind::Start, &format!("serving '{name}' on {url}; Ctrl-C stops it"));
+    host.ready(&url);
     let stopped = wait_for_stop(host);
+    let text = format!("stopping; requests in progress have {} s to end", options.grace);
+    note(host, &app.log, NoteKind::Stop, &text);
     app.begin_drain();
     server.stop_accepting();
     let deadline = Instant::now() + Duration::from_secs_f64(options.grace);
@@ -98,7 +125,8 @@ fn serve_until_stopped(
             match all_gone.recv_timeout(STOP_POLL_INTERVAL) {
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => host.check_stop()?,
                 Err(RecvTimeoutError::Timeout) => {
-                    host.note("requests in progress were dropped at the end of the grace period");
+                    let text = "requests in progress were dropped at the end of the grace period";
+                    note(host, &app.log, NoteKind::Warning, text);
                     break Ok(());
                 }
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => break Ok(()),
@@ -106,7 +134,16 @@ fn serve_until_stopped(
         }
     });
     server.end();
-    end(&app.sessions, outcome)
+    let outcome = end(&app.sessions, outcome);
+    app.log.close();
+    outcome
+}
+
+/// Let people know something: by the program, or on stderr.
+fn note(host: &dyn ServeHost, log: &Log, kind: NoteKind, text: &str) {
+    if !host.shows(kind == NoteKind::Warning, text) {
+        log.note(kind, text);
+    }
 }
 
 /// Wait until the program asks to stop.

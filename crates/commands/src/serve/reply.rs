@@ -1,7 +1,7 @@
 //! Responses: outputs as JSON or bytes, problems as JSON.
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use remotemedia_runtime::Value;
@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 
 use crate::output::json;
 use crate::serve::blocking::beside_others;
+use crate::serve::log_line::FailureEntry;
 use crate::service::{CallError, CallErrorKind};
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -65,6 +66,17 @@ impl Problem {
         self.status
     }
 
+    /// What the log says of it.
+    pub(crate) fn log_entry(&self, id: &RequestId) -> FailureEntry {
+        FailureEntry {
+            type_name: self.type_name.clone(),
+            message: self.message.clone(),
+            node_id: self.node_id.clone(),
+            traceback: None,
+            id: id.clone(),
+        }
+    }
+
     /// What clients learn of it.
     pub(crate) fn fields(&self, id: &RequestId) -> Map<String, serde_json::Value> {
         let fields = [
@@ -82,6 +94,10 @@ impl Problem {
         *response.status_mut() = self.status;
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::REQUEST_TIMEOUT {
+            // The rest of the body may never come.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

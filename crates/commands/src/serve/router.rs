@@ -15,7 +15,7 @@ use crate::serve::app::App;
 use crate::serve::audio_query::AudioQuery;
 use crate::serve::metrics::MEDIA_TYPE;
 use crate::serve::reply::{Problem, RequestId};
-use crate::serve::{access, page, reply, status, stream, websocket};
+use crate::serve::{page, reply, status, stream, watch, websocket};
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     let known = Router::new()
@@ -31,14 +31,16 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     known
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), access::check))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), watch::watch))
         .with_state(app)
 }
 
 async fn call(State(app): State<Arc<App>>, Extension(id): Extension<RequestId>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let outputs = app.call(&head.headers, body, &id).await;
-    outputs.and_then(reply::of_outputs).unwrap_or_else(|problem| problem.response(&id))
+    let outputs = app.call(&head, body, &id).await;
+    let response = outputs
+        .and_then(|outputs| reply::of_outputs(outputs).inspect_err(|problem| app.log.failure(problem.log_entry(&id))));
+    response.unwrap_or_else(|problem| problem.response(&id))
 }
 
 async fn stream(State(app): State<Arc<App>>, Extension(id): Extension<RequestId>, request: Request) -> Response {

@@ -6,6 +6,9 @@ use std::{fs, path::Path};
 
 use crate::cli::ServeOptions;
 use crate::failure::Failure;
+use crate::serve::cors::Cors;
+use crate::serve::otlp::Collector;
+use crate::serve::tls::Tls;
 use crate::terminal;
 
 /// A token is compared as a whole, so it is kept as bytes.
@@ -13,6 +16,9 @@ use crate::terminal;
 pub(crate) struct Settings {
     pub(crate) host: String,
     pub(crate) token: Option<Vec<u8>>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) cors: Cors,
+    pub(crate) collector: Option<Collector>,
     pub(crate) max_in_flight: usize,
     pub(crate) max_sessions: usize,
     pub(crate) max_body: usize,
@@ -29,9 +35,13 @@ impl Settings {
                 options.host
             )));
         }
+        let cors = Cors::of(&options.access.cors_origin, token.is_some() || options.access.insecure)?;
         Ok(Self {
             host: options.host.clone(),
             token,
+            tls: Tls::read(&options.tls)?,
+            cors,
+            collector: options.log.otlp.as_deref().map(Collector::of).transpose()?,
             max_in_flight: options.limits.max_in_flight,
             max_sessions: options.limits.max_sessions,
             max_body: options.limits.max_body,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use pyo3::prelude::*;
-use remotemedia_commands::{CallError, CallId, Reply};
+use remotemedia_commands::{CallError, CallId, OnStep, Reply};
 use remotemedia_runtime::locks::{Condvar, Mutex};
 use remotemedia_runtime::{Caller, Client, RunError, Value};
 
@@ -20,9 +20,17 @@ use crate::session::core::{SessionCore, Ticket};
 
 /// What is to be done with a session.
 enum Order {
-    Call { id: CallId, item: Value, reply: Reply },
+    Call(CallOrder),
     Abandon(Arc<dyn Client<Object>>),
     Job(Box<dyn Job>),
+}
+
+/// An item, and who waits for its outputs.
+struct CallOrder {
+    id: CallId,
+    item: Value,
+    on_step: Option<OnStep>,
+    reply: Reply,
 }
 
 /// Anything else that needs the interpreter.
@@ -79,19 +87,19 @@ impl Intake {
         self.order(Order::Job(Box::new(job)));
     }
 
-    pub(super) fn call(&self, item: Value, reply: Reply) -> CallId {
+    pub(super) fn call(&self, item: Value, on_step: Option<OnStep>, reply: Reply) -> CallId {
         let id = {
             let mut state = self.state.lock();
             state.last_id += 1;
             state.last_id
         };
-        self.order(Order::Call { id, item, reply });
+        self.order(Order::Call(CallOrder { id, item, on_step, reply }));
         id
     }
 
     pub(super) fn abandon(&self, call: CallId) {
         let mut state = self.state.lock();
-        let is_it = |order: &Order| matches!(order, Order::Call { id, .. } if *id == call);
+        let is_it = |order: &Order| matches!(order, Order::Call(CallOrder { id, .. }) if *id == call);
         if let Some(place) = state.orders.iter().position(is_it) {
             let order = state.orders.remove(place);
             drop(state);
@@ -128,7 +136,7 @@ impl Intake {
     fn carry_out(self: &Arc<Self>, py: Python<'_>, session: &Py<SessionCore>, order: Order) {
         let core = session.get();
         match order {
-            Order::Call { id, item, reply } => self.submit(py, core, id, &item, reply),
+            Order::Call(call) => self.submit(py, core, call),
             Order::Abandon(client) => {
                 failure::report(py, core.abandon(py, &Ticket { client, waiting: None }));
             }
@@ -136,17 +144,22 @@ impl Intake {
         }
     }
 
-    fn submit(self: &Arc<Self>, py: Python<'_>, core: &SessionCore, id: CallId, item: &Value, reply: Reply) {
-        let converted = self.reader.read(py, item).and_then(|item| Ok((item.unbind(), CallerContext::current(py)?)));
+    fn submit(self: &Arc<Self>, py: Python<'_>, core: &SessionCore, order: CallOrder) {
+        let CallOrder { id, item, on_step, reply } = order;
+        let converted = self.reader.read(py, &item).and_then(|item| Ok((item.unbind(), CallerContext::current(py)?)));
         let (item, context) = match converted {
             Ok(converted) => converted,
             Err(error) => return reply(Err(refused_item(py, &error))),
         };
         let here = Arc::clone(self);
-        let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
+        let call = Call::new(Box::new(move |outputs, outcome| {
             here.state.lock().begun.remove(&id);
             reply(result(&outputs, outcome));
-        })));
+        }));
+        let client: Arc<dyn Client<Object>> = match (&core.steps, on_step) {
+            (Some(steps), Some(on_step)) => Arc::new(steps.observe(call, on_step)),
+            _ => Arc::new(call),
+        };
         // Before it begins: it may be done at once.
         self.state.lock().begun.insert(id, Arc::clone(&client));
         let caller = Caller { client, context, is_urgent: true, own_index: None };
@@ -156,7 +169,7 @@ impl Intake {
 
 fn refuse(order: Order) {
     match order {
-        Order::Call { reply, .. } => reply(Err(CallError::closing())),
+        Order::Call(CallOrder { reply, .. }) => reply(Err(CallError::closing())),
         Order::Job(job) => job.refuse(),
         Order::Abandon(_) => {}
     }

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use remotemedia_commands::{CallId, Failure, ItemStream, Reply, Service, ServiceMaker};
+use remotemedia_commands::{CallId, Failure, ItemStream, OnStep, Reply, Service, ServiceMaker};
 use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Metrics, Value};
 
@@ -21,6 +21,15 @@ use crate::convert::items::ItemReader;
 use crate::session::core::SessionCore;
 use intake::Intake;
 use stream::PyStream;
+
+/// What a service is for.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ServiceUse {
+    /// It has several clients.
+    pub(crate) is_shared: bool,
+    /// Steps of nodes are reported to calls.
+    pub(crate) observes_steps: bool,
+}
 
 /// An open pipeline with its intake.
 pub(crate) struct PyService {
@@ -48,8 +57,8 @@ impl Drop for PyService {
 }
 
 impl Service for PyService {
-    fn call(&self, item: Value, reply: Reply) -> CallId {
-        self.intake.call(item, reply)
+    fn call(&self, item: Value, on_step: Option<OnStep>, reply: Reply) -> CallId {
+        self.intake.call(item, on_step, reply)
     }
 
     fn abandon(&self, call: CallId) {
@@ -90,9 +99,10 @@ impl PyServiceMaker {
         Ok(Self { graph: graph.clone().unbind(), new_opener, reader: ItemReader::of(graph)?, has_own_nodes })
     }
 
-    /// Initialize the nodes, for several clients or for a single one.
-    pub(crate) fn open(&self, py: Python<'_>, is_shared: bool) -> PyResult<Arc<dyn Service>> {
-        let arguments = (self.graph.bind(py), self.new_opener.as_ref());
+    /// Initialize the nodes.
+    pub(crate) fn open(&self, py: Python<'_>, service_use: ServiceUse) -> PyResult<Arc<dyn Service>> {
+        let ServiceUse { is_shared, observes_steps } = service_use;
+        let arguments = (self.graph.bind(py), observes_steps, self.new_opener.as_ref());
         let session = py.import("remotemedia._cli.serving")?.call_method1("open_service", arguments)?;
         let session: Py<SessionCore> = session.cast_into()?.unbind();
         let intake = Arc::new(Intake::new(self.reader.clone()));
@@ -107,6 +117,6 @@ impl ServiceMaker for PyServiceMaker {
     }
 
     fn make(&self) -> Result<Arc<dyn Service>, Failure> {
-        attached(|py| self.open(py, false))
+        attached(|py| self.open(py, ServiceUse::default()))
     }
 }

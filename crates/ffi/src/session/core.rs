@@ -7,7 +7,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use remotemedia_runtime::locks::Mutex;
-use remotemedia_runtime::{Caller, Client, Closed, InlinePlan, Outbox, Session, SessionSettings, Stall};
+use remotemedia_runtime::{Caller, Client, Closed, InlinePlan, Observer, Outbox, Session, SessionSettings, Stall};
 
 use crate::asyncio::bridge::Bridge;
 use crate::asyncio::context::CallerContext;
@@ -21,6 +21,7 @@ use crate::node::callers::Owner;
 use crate::node::waits::{Target, Waiting};
 use crate::session::call::{Call, Outputs, report_result};
 use crate::session::opener::Opener;
+use crate::session::steps::CallSteps;
 
 /// A call that did not return: node, item, phase, thread.
 type AbandonedCall = (String, Option<u64>, &'static str, u64);
@@ -40,6 +41,8 @@ pub(crate) struct SessionCore {
     is_direct: bool,
     /// The id of the node that makes the items, if one does.
     source: Option<String>,
+    /// Reports what nodes do at the items of single calls, if that is observed.
+    pub(crate) steps: Option<Arc<CallSteps>>,
     /// The stream of `put` and iteration.
     pub(crate) outbox: Arc<Outbox<Object>>,
     pub(super) owner: Arc<Owner>,
@@ -71,9 +74,12 @@ impl SessionCore {
         let has_own_thread: bool = setting(settings, "has_own_thread")?;
         // The calls of an event loop come from threads of ours.
         let has_thread = bridge.mailbox().is_some() || has_own_thread;
+        let observes_calls: bool = setting(settings, "observes_calls")?;
+        let log = log::observer(py)?;
+        let steps = observes_calls.then(|| CallSteps::new(log.clone()));
         let settings = SessionSettings {
             with_metrics,
-            observer: log::observer(py)?,
+            observer: steps.clone().map(|steps| steps as Arc<dyn Observer>).or(log),
             reporter: Some(Arc::new(log::LoggingReporter)),
             queue_size,
             stall_warning: stall_warning.map(Duration::from_secs_f64),
@@ -98,7 +104,8 @@ impl SessionCore {
         let source = session.has_source().then(|| session.plan().nodes()[0].id.clone());
         let notify = on_output.map(|on_output| output_notifier(on_output, mailbox.as_ref()));
         let outbox = outbox_of(&session, queue_size, notify);
-        Ok(Self { session, chain, bridge, mailbox, is_direct, source, outbox, owner, is_left: AtomicBool::new(false) })
+        let is_left = AtomicBool::new(false);
+        Ok(Self { session, chain, bridge, mailbox, is_direct, source, steps, outbox, owner, is_left })
     }
 
     /// Refuse items for a pipeline that makes its own.

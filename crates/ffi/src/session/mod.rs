@@ -6,5 +6,6 @@ pub(crate) mod core;
 pub(crate) mod direct_map;
 pub(crate) mod opener;
 pub(crate) mod put_inline;
+pub(crate) mod steps;
 pub(crate) mod stream;
 pub(crate) mod stream_feed;

@@ -10,6 +10,10 @@ use crate::payload::Payload;
 ///
 /// Called on the threads of stages, with no lock of the session held that an input or output could wait for.
 pub trait Client<P: Payload>: Send + Sync {
+    /// An item that it puts in alone has this number in the session, by which an [`Observer`](crate::Observer) knows it. Called before any
+    /// node receives the item, with locks of the session held: never waits, and calls nothing of the session.
+    fn numbered(&self, _item_index: u64) {}
+
     /// Take one output. May wait, which holds the pipeline back.
     fn output(&self, output: P);
 

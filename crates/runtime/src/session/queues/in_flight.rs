@@ -118,7 +118,11 @@ impl<P: Payload> InFlight<P> {
     ) -> u64 {
         let mut state = self.state.lock();
         let (input, count) = match kind {
-            InputKind::Item => (numbering::of_item(self.number_items(1)), 1),
+            InputKind::Item => {
+                let item_index = self.number_items(1);
+                client.numbered(item_index);
+                (numbering::of_item(item_index), 1)
+            }
             InputKind::Chunk(items) => (numbering::of_chunk(self.number_items(items.into())), items.into()),
             InputKind::End => (numbering::of_end(self.items(), state.last_input), 1),
         };
