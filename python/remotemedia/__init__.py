@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from remotemedia._availability import get_rust_runtime, is_rust_runtime_available, try_load_rust_runtime
     from remotemedia._graph.options import Batch, with_options
+    from remotemedia._serving import ServeOptions, Server, serve, serve_forever, serving
     from remotemedia._session.async_session import AsyncSession
     from remotemedia._version import __version__
     from remotemedia.core.node import Node
@@ -47,6 +48,8 @@ __all__ = [
     "Batch",
     "Node",
     "Pipeline",
+    "ServeOptions",
+    "Server",
     "Session",
     "__version__",
     "execute_pipeline",
@@ -55,6 +58,9 @@ __all__ = [
     "get_rust_runtime",
     "is_rust_runtime_available",
     "register_node_class",
+    "serve",
+    "serve_forever",
+    "serving",
     "try_load_rust_runtime",
     "with_options",
 ]
@@ -65,12 +71,17 @@ _HOMES = {
     "Batch": "remotemedia._graph.options",
     "Node": "remotemedia.core.node",
     "Pipeline": "remotemedia.core.pipeline",
+    "ServeOptions": "remotemedia._serving",
+    "Server": "remotemedia._serving",
     "Session": "remotemedia.sessions",
     "execute_pipeline": "remotemedia.runtime",
     "execute_pipeline_with_input": "remotemedia.runtime",
     "get_loaded_nodes": "remotemedia.nodes",
     "get_rust_runtime": "remotemedia._availability",
     "is_rust_runtime_available": "remotemedia._availability",
+    "serve": "remotemedia._serving",
+    "serve_forever": "remotemedia._serving",
+    "serving": "remotemedia._serving",
     "try_load_rust_runtime": "remotemedia._availability",
     "with_options": "remotemedia._graph.options",
 }

@@ -8,6 +8,7 @@ from typing import Any, Self, final
 from typing_extensions import disjoint_base
 
 from remotemedia._graph.graph import Graph
+from remotemedia._serving import Host
 
 __all__ = [
     "CLOSE_TIMEOUT_SECS",
@@ -41,6 +42,7 @@ __all__ = [
     "option_problem",
     "parse_manifest",
     "run",
+    "serve",
     "serve_worker",
     "start",
 ]
@@ -587,6 +589,19 @@ def is_at_work() -> bool:
 
 def be_fork() -> None:
     """Mark this process as a fork of a worker: it exits when the node returns."""
+
+def serve(graph: Graph, words: list[str], host: Host) -> None:
+    """Serve a graph on the network, on this thread, until the host says to stop.
+
+    Args:
+        graph: A checked graph.
+        words: The options, as on the command line, such as `--port=0`.
+        host: The program around the service.
+
+    Raises:
+        PipelineError: If an option is invalid, or the address cannot be used.
+        NodeError: If a node fails to initialize or to clean up.
+    """
 
 def serve_worker() -> None:
     """Run a worker on the socket that is the standard input, until the parent ends it or exits.

@@ -38,7 +38,12 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 OUTPUT_LANGUAGES = {"text", "json", "mermaid"}
-LANGUAGES = {"", "python", "text", "console", "sh", "rust", "json", "toml", "yaml", "mermaid"}
+LANGUAGES = {"", "python", "text", "console", "sh", "rust", "json", "toml", "yaml", "mermaid"} | {
+    # Files that other tests check.
+    "dockerfile",
+    "ini",
+    "javascript",
+}
 FENCE = re.compile(r"^```(?P<language>\w*)(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 USER_PAGE = ROOT / "tests/documents/data/quickstart_user.txt"

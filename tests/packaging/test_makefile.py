@@ -77,7 +77,9 @@ def test_a_missing_tool_is_named(path, make, tool, sentence):
     assert done.stderr.splitlines()[0] == sentence
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "test-long", "lint", "wheel", "host", "format", "loom"])
+@pytest.mark.parametrize(
+    "target", ["demo", "serve", "test", "test-long", "lint", "wheel", "host", "format", "loom"]
+)
 def test_every_target_that_compiles_checks_first(path, make, target):
     (path / "cargo").unlink()
 

@@ -9,6 +9,7 @@ use clap::{
 };
 
 use crate::draw::GraphFormat;
+use crate::failure::Failure;
 use crate::input::InputFormat;
 use crate::output::OutputFormat;
 use crate::sample_format::SampleFormat;
@@ -298,6 +299,22 @@ impl CommandLine {
     }
 }
 
+/// The options of `serve` from their words alone.
+pub(crate) fn serve_options(words: Vec<OsString>, target: &str) -> Result<ServeOptions, Failure> {
+    let mut arguments = vec![OsString::from("serve")];
+    arguments.extend(words);
+    arguments.extend(["--".into(), target.into()]);
+    let line = CommandLine::read(HOST_PROGRAM, arguments).map_err(|error| {
+        // After it, clap explains the command line, which there is none of.
+        let text = error.to_string();
+        Failure::usage(text.lines().next().unwrap_or_default().trim_start_matches("error: "))
+    })?;
+    match line.verb {
+        Verb::Serve(options) => Ok(*options),
+        _ => Err(Failure::usage("these are not options of serve")),
+    }
+}
+
 fn matches_of(program: &str, arguments: Vec<OsString>) -> Result<clap::ArgMatches, clap::Error> {
     let is_run = arguments.iter().any(|argument| argument == "run");
     let matches = command(program).no_binary_name(true).try_get_matches_from(arguments);
@@ -362,7 +379,7 @@ Examples:
     openssl rand -hex 32 > token
     PROGRAM serve voice.py:pipeline --host 0.0.0.0 --token-file token
 
-Paths: / (a page), POST /call, POST /stream, GET /session (WebSocket), /status, /metrics, /healthz, /readyz.";
+Paths: / (a page), POST /call, POST /stream, GET /session (WebSocket), /status, /metrics, /openapi.json, /healthz, /readyz.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:

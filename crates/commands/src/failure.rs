@@ -1,5 +1,9 @@
 //! Why a command ends before its work is done.
 
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
 /// Why a command ends before its work is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -11,6 +15,26 @@ pub struct Failure {
     pub traceback: Option<String>,
     /// The whole traceback, shown with `--traceback`.
     pub full_traceback: Option<String>,
+    /// The error of the loader that this stands for, for a program that knows its type.
+    pub cause: Option<Cause>,
+}
+
+/// An error of any type. It is equal only to itself.
+#[derive(Clone)]
+pub struct Cause(pub Arc<dyn Any + Send + Sync>);
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Cause {}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Cause")
+    }
 }
 
 /// The ways in which a command ends early.
@@ -43,7 +67,7 @@ impl Failure {
 
     /// A failure of any kind, without a traceback.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), traceback: None, full_traceback: None }
+        Self { kind, message: message.into(), traceback: None, full_traceback: None, cause: None }
     }
 
     /// Whether the user wants the program to end, rather than something being wrong.

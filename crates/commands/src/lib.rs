@@ -31,11 +31,12 @@ mod wav_tags;
 pub use cli::{HOST_PROGRAM, HostOptions};
 pub use draw::{GraphFormat, draw};
 pub use entry::{host_options, main};
-pub use failure::{Failure, FailureKind};
+pub use failure::{Cause, Failure, FailureKind};
 pub use loader::{
     FailedItems, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
     RunResult, RunSettings,
 };
+pub use serve::{ServeHost, serve_pipeline};
 pub use service::{
     Admitted, CallError, CallErrorKind, CallId, ItemStream, OnStep, Reply, Service, ServiceMaker, StreamNext,
 };

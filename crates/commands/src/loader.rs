@@ -44,6 +44,11 @@ pub trait LoadedPipeline {
     /// It fails if they are not metrics of this pipeline.
     fn advice(&self, metrics: &str) -> Result<Vec<String>, Failure>;
 
+    /// What is known of the types of its items and outputs, as JSON for the description of the service.
+    fn item_schemas(&self) -> Option<String> {
+        None
+    }
+
     /// Run it once: initialize, take every item of `feed` through, flush, clean up.
     ///
     /// Without a feed it runs as `execute_pipeline` does: a source makes the items, or one empty item goes in. A failure of

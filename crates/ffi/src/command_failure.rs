@@ -1,7 +1,9 @@
 //! Failures of the commands, from what Python raises.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
-use remotemedia_commands::{Failure, FailureKind};
+use remotemedia_commands::{Cause, Failure, FailureKind};
 
 use crate::attach::attach;
 
@@ -12,7 +14,9 @@ pub(crate) fn attached<R>(work: impl FnOnce(Python<'_>) -> PyResult<R>) -> Resul
 
 pub(crate) fn failure_of(py: Python<'_>, error: PyErr) -> Failure {
     let text = error.to_string();
-    explain(py, error).unwrap_or_else(|unexpected| Failure::failed(format!("{text} ({unexpected})")))
+    let cause = Cause(Arc::new(error.clone_ref(py)));
+    let failure = explain(py, error).unwrap_or_else(|unexpected| Failure::failed(format!("{text} ({unexpected})")));
+    Failure { cause: Some(cause), ..failure }
 }
 
 fn explain(py: Python<'_>, error: PyErr) -> PyResult<Failure> {
@@ -27,5 +31,5 @@ fn explain(py: Python<'_>, error: PyErr) -> PyResult<Failure> {
         _ => FailureKind::Failed,
     };
     let non_empty = |text: String| (!text.is_empty()).then_some(text);
-    Ok(Failure { kind, message, traceback: non_empty(users), full_traceback: non_empty(full) })
+    Ok(Failure { kind, message, traceback: non_empty(users), full_traceback: non_empty(full), cause: None })
 }

@@ -15,6 +15,7 @@ mod module;
 mod node;
 mod run;
 mod service;
+mod serving;
 mod session;
 mod threaded_run;
 mod worker;

@@ -14,10 +14,11 @@ use remotemedia_runtime::{ErrorBudget, Fed, Feed, Items, Metrics, NodeFailure, P
 
 use crate::attach::{attach, detach};
 use crate::command_failure::{attached, failure_of};
+use crate::convert::items::{ItemReader, mismatch};
 use crate::convert::object::Object;
 use crate::convert::{failure, values};
 use crate::run::Counting;
-use crate::service::{PyService, PyServiceMaker, ServiceUse};
+use crate::service::{PyServiceMaker, ServiceUse};
 use crate::{graph, run};
 
 /// How long Ctrl-C may go unnoticed while there is no input.
@@ -34,8 +35,7 @@ impl Loader for PyLoader {
     fn load(&self, target: &str) -> Result<Box<dyn LoadedPipeline + '_>, Failure> {
         attached(|py| {
             let graph = py.import("remotemedia._cli.loading")?.call_method1("load", (target,))?;
-            let plan = Arc::new(graph::plan_of(&graph)?);
-            Ok(Box::new(PyPipeline { graph: graph.unbind(), plan }) as Box<dyn LoadedPipeline>)
+            Ok(Box::new(PyPipeline::of(&graph, None)?) as Box<dyn LoadedPipeline>)
         })
     }
 
@@ -86,9 +86,11 @@ fn node_doc(doc: &Bound<'_, PyAny>) -> PyResult<NodeDoc> {
 }
 
 /// A checked graph of the user's objects.
-struct PyPipeline {
+pub(crate) struct PyPipeline {
     graph: Py<PyAny>,
     plan: Arc<Plan>,
+    /// Makes the openers of services; without it, they have event loops of their own.
+    new_opener: Option<Py<PyAny>>,
 }
 
 impl LoadedPipeline for PyPipeline {
@@ -114,6 +116,14 @@ impl LoadedPipeline for PyPipeline {
         })
     }
 
+    fn item_schemas(&self) -> Option<String> {
+        let schemas = attached(|py| {
+            py.import("remotemedia._cli.items.schemas")?.call_method1("item_schemas", (self.graph.bind(py),))?.extract()
+        });
+        // A description that says less is better than no service.
+        schemas.ok()
+    }
+
     fn run(
         &mut self,
         feed: Option<&mut dyn ItemFeed>,
@@ -127,15 +137,23 @@ impl LoadedPipeline for PyPipeline {
     }
 
     fn open(&mut self, observes_steps: bool) -> Result<Arc<dyn Service>, Failure> {
-        attached(|py| PyService::open(py, self.graph.bind(py), ServiceUse { is_shared: true, observes_steps }))
+        attached(|py| self.maker(py)?.open(py, ServiceUse { is_shared: true, observes_steps }))
     }
 
     fn service_maker(&self) -> Result<Arc<dyn ServiceMaker>, Failure> {
-        attached(|py| Ok(Arc::new(PyServiceMaker::of(py, self.graph.bind(py))?) as Arc<dyn ServiceMaker>))
+        attached(|py| Ok(Arc::new(self.maker(py)?) as Arc<dyn ServiceMaker>))
     }
 }
 
 impl PyPipeline {
+    pub(crate) fn of(graph: &Bound<'_, PyAny>, new_opener: Option<Py<PyAny>>) -> PyResult<Self> {
+        Ok(Self { graph: graph.clone().unbind(), plan: Arc::new(graph::plan_of(graph)?), new_opener })
+    }
+
+    fn maker(&self, py: Python<'_>) -> PyResult<PyServiceMaker> {
+        PyServiceMaker::of(py, self.graph.bind(py), self.new_opener.as_ref().map(|new| new.clone_ref(py)))
+    }
+
     fn run_counting(
         &self,
         feed: Option<&mut dyn ItemFeed>,
@@ -154,7 +172,10 @@ impl PyPipeline {
                 Some(_) if has_source().map_err(|error| failure_of(py, error))? => {
                     return Err(Failure::usage(MADE_BY_SOURCE));
                 }
-                Some(feed) => Box::new(InputFeed { feed, given: 0, after: None, broken: &broken }),
+                Some(feed) => {
+                    let reader = ItemReader::of(graph).map_err(|error| failure_of(py, error))?;
+                    Box::new(InputFeed { feed, reader, given: 0, after: None, broken: &broken })
+                }
                 None => Box::new(Items(own_input(graph).map_err(|error| failure_of(py, error))?.into_iter())),
             };
             run::run_counting(graph, &self.plan, &mut *feed, &mut sink, counting).map_err(|error| {
@@ -191,6 +212,7 @@ fn own_input(graph: &Bound<'_, PyAny>) -> PyResult<Option<Object>> {
 /// The command's input, as Python objects.
 struct InputFeed<'a> {
     feed: &'a mut dyn ItemFeed,
+    reader: ItemReader,
     /// How many items it has given.
     given: u64,
     /// How it went on after the items that were given at once.
@@ -208,9 +230,11 @@ enum After {
 impl InputFeed<'_> {
     fn give(&mut self, py: Python<'_>, value: &Value) -> PyResult<Object> {
         self.given += 1;
-        let given = values::to_python(py, value);
+        let given = self.reader.read(py, value);
         given.map(|item| Object(item.unbind())).map_err(|error| {
-            let failure = Failure::failed(format!("input item {} cannot be converted: {error}", self.given - 1));
+            let what = mismatch(py, &error)
+                .map_or_else(|| format!(" cannot be converted: {error}"), |what| format!(": {what}"));
+            let failure = Failure::failed(format!("input item {}{what}", self.given - 1));
             store_failure(self.broken, failure)
         })
     }

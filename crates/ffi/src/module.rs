@@ -38,7 +38,7 @@ pub mod _core {
     use crate::session::stream_feed::StreamFeed;
     #[pymodule_export]
     use crate::threaded_run::Call;
-    use crate::{command_line, graph, run as runs, threaded_run, worker};
+    use crate::{command_line, graph, run as runs, serving, threaded_run, worker};
 
     /// The version of the crates.
     #[pymodule_export]
@@ -143,6 +143,12 @@ pub mod _core {
     #[pyfunction]
     fn be_fork() {
         worker::be_fork();
+    }
+
+    /// Serve a graph on the network, on this thread, until the host says to stop.
+    #[pyfunction]
+    fn serve(graph: &Bound<'_, PyAny>, words: Vec<OsString>, host: Py<PyAny>) -> PyResult<()> {
+        serving::serve(graph, words, host)
     }
 
     /// Run the command line and return its exit code.

@@ -20,6 +20,9 @@ def plainer(value: object) -> object:
             return form(value)
     if type(value).__module__.partition(".")[0] == "numpy":
         return _plain_numpy(value)
+    if hasattr(type(value), "__pydantic_serializer__"):
+        # With aliases, as in its schema.
+        return value.model_dump(mode="json", by_alias=True)  # type: ignore[attr-defined]
     return value
 
 

@@ -10,13 +10,27 @@ from remotemedia.sessions import Session, open_session
 
 TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from remotemedia._core import Opener
     from remotemedia._graph.graph import Graph
 
+_FLAGS = ("insecure", "session_per_connection")
+"""Options without a value."""
 
-def open_service(graph: Graph, observes_calls: bool) -> Session:  # noqa: FBT001
+
+def open_service(
+    graph: Graph,
+    observes_calls: bool,  # noqa: FBT001 - Called from Rust.
+    new_opener: Callable[[], Opener] | None = None,
+) -> Session:
     """Initialize the nodes of a pipeline on threads of their own, for items from any thread.
 
-    With `observes_calls`, each step of a node at the item of a call is reported to the service.
+    Args:
+        graph: The checked pipeline.
+        observes_calls: Whether each step of a node at the item of a call is reported to the service.
+        new_opener: Makes the opener, which may have an event loop for coroutines. By default, the session has
+            its own.
 
     Raises:
         PipelineError: If the pipeline makes its own items.
@@ -31,7 +45,20 @@ def open_service(graph: Graph, observes_calls: bool) -> Session:  # noqa: FBT001
         )
     settings, _ = session_settings({"enable_metrics": True})
     settings |= {"has_own_thread": True, "observes_calls": observes_calls}
-    return open_session(Session, with_nodes(graph), settings, Opener())  # type: ignore[no-any-return]
+    opener = Opener() if new_opener is None else new_opener()
+    return open_session(Session, with_nodes(graph), settings, opener)  # type: ignore[no-any-return]
+
+
+def refusal(text: str) -> PipelineError:
+    """Return the error for options that are refused, with their names in Python."""
+    import re
+
+    def name_of(option: re.Match[str]) -> str:
+        name = option[1].replace("-", "_")
+        return f"{name}=True" if name in _FLAGS else name
+
+    written = re.sub(r"--([a-z]+(?:-[a-z]+)*)(?: <?[A-Z_]+>?)?", name_of, text)
+    return PipelineError(written if text.startswith("--") else written[:1].upper() + written[1:])
 
 
 def has_own_nodes(graph: Graph) -> bool:

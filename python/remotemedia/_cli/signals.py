@@ -19,6 +19,24 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 
+class terminating:  # noqa: N801 - A context manager; `contextlib` takes milliseconds.
+    """Lets SIGTERM raise `Terminated` in a block, unless the program handles it already."""
+
+    def __enter__(self) -> None:
+        """Set the handler."""
+        self._has_handler = _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL
+        if self._has_handler:
+            try:
+                _signal.signal(_signal.SIGTERM, _terminate)
+            except ValueError:  # Only the main thread may.
+                self._has_handler = False
+
+    def __exit__(self, *_error: object) -> None:
+        """Restore what was there before."""
+        if self._has_handler:
+            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+
+
 class Entered:
     """The signals and streams of a command, until it is closed."""
 
@@ -27,17 +45,12 @@ class Entered:
         self._streams = (sys.stdout, sys.stderr)
         self._stderr = _patient(sys.stderr)
         sys.stdout = sys.stderr = self._stderr
-        self._has_handler = _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL
-        if self._has_handler:
-            try:
-                _signal.signal(_signal.SIGTERM, _terminate)
-            except ValueError:  # Only the main thread may.
-                self._has_handler = False
+        self._signals = terminating()
+        self._signals.__enter__()
 
     def close(self) -> None:
         """Restore what was there before."""
-        if self._has_handler:
-            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+        self._signals.__exit__()
         sys.stdout, sys.stderr = self._streams
         self._stderr.flush()
 

@@ -6,10 +6,11 @@ import builtins
 import collections.abc
 import functools
 import typing
-from types import FunctionType, MethodType, UnionType
+from types import FunctionType, UnionType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from remotemedia._graph.annotations import innermost
 from remotemedia._graph.graph import is_node
 from remotemedia._graph.node_kinds import classify
 from remotemedia._graph.plan_order import plan_order
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["empty_item"]
 
 _DEEPEST = 16
-"""The limit on nested wrappers of a function, and on nested names of a type."""
+"""The limit on nested names of a type."""
 
 _FACTORIES: dict[object, Factory] = {
     kind: kind for kind in (str, int, bool, bytes, bytearray, complex, list, tuple, dict, set, frozenset)
@@ -59,7 +60,7 @@ def _factory_of(node: Any) -> Factory | None:
     dispatching = _dispatching(node)
     if dispatching is not None:
         return _factory_of_dispatching(dispatching)
-    function, place = _innermost(node.process)
+    function, place = innermost(node.process)
     known = _known.setdefault(function, {}) if type(function) is FunctionType else {}
     if place not in known:
         annotation = _annotation_of(function, place)
@@ -82,24 +83,6 @@ def _factory_of_dispatching(method: functools.singledispatchmethod[Any]) -> Fact
         return _factory_for(annotation)
     factories = (_factory_for(kind) for kind in method.dispatcher.registry if kind is not object)
     return next((factory for factory in factories if factory is not _nothing), None)
-
-
-def _innermost(process: Any) -> tuple[Any, int]:
-    """Return the innermost function of a callable, and the position of the item among its arguments."""
-    place = 0
-    for _ in range(_DEEPEST):
-        if type(process) is MethodType:
-            process, place = process.__func__, place + 1
-        elif isinstance(process, functools.partial):
-            process, place = process.func, place + len(process.args)
-        elif hasattr(process, "__wrapped__"):
-            # Set by `functools.wraps` and `functools.lru_cache`.
-            process = process.__wrapped__
-        elif hasattr(process, "__code__") or not hasattr(type(process), "__call__"):  # noqa: B004 - Inspected below.
-            break
-        else:
-            process, place = type(process).__call__, place + 1
-    return process, place
 
 
 def _annotation_of(function: Any, place: int) -> Any:

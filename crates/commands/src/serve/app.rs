@@ -39,15 +39,18 @@ pub(crate) struct App {
     pub(crate) log: Log,
     /// Takes spans, if a collector wants them.
     pub(crate) tracer: Option<Tracer>,
+    /// The document of `/openapi.json`.
+    pub(crate) description: Bytes,
 }
 
 impl App {
-    pub(crate) fn new(sessions: Sessions, plan: Plan, settings: Settings, log: Log) -> Self {
+    pub(crate) fn new(sessions: Sessions, plan: Plan, settings: Settings, log: Log, description: Vec<u8>) -> Self {
         let tracer = settings.collector.clone().map(|collector| Tracer::new(collector, plan.name()));
         let in_flight = Arc::new(Semaphore::new(settings.max_in_flight));
         let (draining, _) = watch::channel(false);
-        let (metrics, errors) = (RequestMetrics::new(), RecentErrors::default());
-        Self { sessions, settings, in_flight, draining, metrics, plan, started: Instant::now(), errors, log, tracer }
+        let (metrics, errors, description) = (RequestMetrics::new(), RecentErrors::default(), description.into());
+        let started = Instant::now();
+        Self { sessions, settings, in_flight, draining, metrics, plan, started, errors, log, tracer, description }
     }
 
     /// Let balancers go on to others, and end what is live.

@@ -26,6 +26,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/status", get(state))
         .route("/healthz", get(|| async { reply::of_text(StatusCode::OK, "ok\n") }))
         .route("/readyz", get(readiness))
+        .route("/openapi.json", get(description))
         .route("/metrics", get(metrics));
     known
         .method_not_allowed_fallback(wrong_method)
@@ -90,6 +91,10 @@ async fn readiness(State(app): State<Arc<App>>) -> Response {
         return reply::of_text(StatusCode::SERVICE_UNAVAILABLE, "as many sessions are open as may be\n");
     }
     reply::of_text(StatusCode::OK, "ready\n")
+}
+
+async fn description(State(app): State<Arc<App>>) -> Response {
+    reply::of_bytes(app.description.to_vec(), HeaderValue::from_static("application/json"))
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {

@@ -2,6 +2,7 @@
 
 pub(crate) mod failure;
 pub(crate) mod feed;
+pub(crate) mod items;
 pub(crate) mod json;
 pub(crate) mod log;
 pub(crate) mod manifest;

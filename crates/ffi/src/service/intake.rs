@@ -12,8 +12,9 @@ use remotemedia_runtime::{Caller, Client, RunError, Value};
 use super::outputs::{described, refused_item, value_of};
 use crate::asyncio::context::CallerContext;
 use crate::attach::{attach, prepare_thread};
+use crate::convert::failure;
+use crate::convert::items::ItemReader;
 use crate::convert::object::Object;
-use crate::convert::{failure, values};
 use crate::session::call::{Call, Outputs};
 use crate::session::core::{SessionCore, Ticket};
 
@@ -41,8 +42,8 @@ pub(super) trait Job: Send {
 }
 
 /// Orders on their way to the thread that carries them out.
-#[derive(Default)]
 pub(super) struct Intake {
+    pub(super) reader: ItemReader,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -57,6 +58,10 @@ struct State {
 }
 
 impl Intake {
+    pub(super) fn new(reader: ItemReader) -> Self {
+        Self { reader, state: Mutex::default(), changed: Condvar::default() }
+    }
+
     /// Start the thread for the orders of a session.
     pub(super) fn start(self: &Arc<Self>, session: Py<SessionCore>) -> PyResult<JoinHandle<()>> {
         let here = Arc::clone(self);
@@ -141,7 +146,7 @@ impl Intake {
 
     fn submit(self: &Arc<Self>, py: Python<'_>, core: &SessionCore, order: CallOrder) {
         let CallOrder { id, item, on_step, reply } = order;
-        let converted = values::to_python(py, &item).and_then(|item| Ok((item.unbind(), CallerContext::current(py)?)));
+        let converted = self.reader.read(py, &item).and_then(|item| Ok((item.unbind(), CallerContext::current(py)?)));
         let (item, context) = match converted {
             Ok(converted) => converted,
             Err(error) => return reply(Err(refused_item(py, &error))),

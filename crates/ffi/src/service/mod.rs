@@ -17,6 +17,7 @@ use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Metrics, Value};
 
 use crate::command_failure::attached;
+use crate::convert::items::ItemReader;
 use crate::session::core::SessionCore;
 use intake::Intake;
 use stream::PyStream;
@@ -39,21 +40,6 @@ pub(crate) struct PyService {
 }
 
 impl PyService {
-    /// Initialize the nodes of a graph.
-    pub(crate) fn open(
-        py: Python<'_>,
-        graph: &Bound<'_, PyAny>,
-        service_use: ServiceUse,
-    ) -> PyResult<Arc<dyn Service>> {
-        let ServiceUse { is_shared, observes_steps } = service_use;
-        let serving = py.import("remotemedia._cli.serving")?;
-        let session = serving.call_method1("open_service", (graph, observes_steps))?;
-        let session: Py<SessionCore> = session.cast_into()?.unbind();
-        let intake = Arc::<Intake>::default();
-        let thread = Mutex::new(Some(intake.start(session.clone_ref(py))?));
-        Ok(Arc::new(Self { intake, session, thread, is_shared }))
-    }
-
     fn end_intake(&self) {
         self.intake.close();
         if let Some(thread) = self.thread.lock().take() {
@@ -100,13 +86,28 @@ impl Service for PyService {
 /// Makes services of a graph.
 pub(crate) struct PyServiceMaker {
     graph: Py<PyAny>,
+    /// Makes the openers of sessions; without it, they have event loops of their own.
+    new_opener: Option<Py<PyAny>>,
+    reader: ItemReader,
     has_own_nodes: bool,
 }
 
 impl PyServiceMaker {
-    pub(crate) fn of(py: Python<'_>, graph: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let has_own_nodes = py.import("remotemedia._cli.serving")?.call_method1("has_own_nodes", (graph,))?;
-        Ok(Self { graph: graph.clone().unbind(), has_own_nodes: has_own_nodes.extract()? })
+    pub(crate) fn of(py: Python<'_>, graph: &Bound<'_, PyAny>, new_opener: Option<Py<PyAny>>) -> PyResult<Self> {
+        let has_own_nodes =
+            py.import("remotemedia._cli.serving")?.call_method1("has_own_nodes", (graph,))?.extract()?;
+        Ok(Self { graph: graph.clone().unbind(), new_opener, reader: ItemReader::of(graph)?, has_own_nodes })
+    }
+
+    /// Initialize the nodes.
+    pub(crate) fn open(&self, py: Python<'_>, service_use: ServiceUse) -> PyResult<Arc<dyn Service>> {
+        let ServiceUse { is_shared, observes_steps } = service_use;
+        let arguments = (self.graph.bind(py), observes_steps, self.new_opener.as_ref());
+        let session = py.import("remotemedia._cli.serving")?.call_method1("open_service", arguments)?;
+        let session: Py<SessionCore> = session.cast_into()?.unbind();
+        let intake = Arc::new(Intake::new(self.reader.clone()));
+        let thread = Mutex::new(Some(intake.start(session.clone_ref(py))?));
+        Ok(Arc::new(PyService { intake, session, thread, is_shared }))
     }
 }
 
@@ -116,6 +117,6 @@ impl ServiceMaker for PyServiceMaker {
     }
 
     fn make(&self) -> Result<Arc<dyn Service>, Failure> {
-        attached(|py| PyService::open(py, self.graph.bind(py), ServiceUse::default()))
+        attached(|py| self.open(py, ServiceUse::default()))
     }
 }

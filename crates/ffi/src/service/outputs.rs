@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use remotemedia_commands::{CallError, CallErrorKind};
 use remotemedia_runtime::Value;
 
+use crate::convert::items::mismatch;
 use crate::convert::object::Object;
 use crate::convert::values;
 
@@ -51,7 +52,7 @@ fn type_name(py: Python<'_>, error: &PyErr) -> String {
 
 /// An item that has no form for nodes.
 pub(super) fn refused_item(py: Python<'_>, error: &PyErr) -> CallError {
-    let message = format!("the item cannot be converted: {}", error.value(py));
+    let message = mismatch(py, error).unwrap_or_else(|| format!("the item cannot be converted: {}", error.value(py)));
     let (kind, type_name) = (CallErrorKind::Item, type_name(py, error));
     CallError { kind, type_name, message, node_id: None, traceback: None }
 }

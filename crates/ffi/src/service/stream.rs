@@ -15,8 +15,9 @@ use super::intake::{Intake, Job};
 use super::outputs::{described, refused_item, sized, value_of};
 use crate::asyncio::context::CallerContext;
 use crate::attach::attach;
+use crate::convert::failure;
+use crate::convert::items::ItemReader;
 use crate::convert::object::Object;
-use crate::convert::{failure, values};
 use crate::session::core::{SessionCore, Ticket};
 
 /// The outputs of a client of its own nodes that wait to be sent: the nodes wait for room.
@@ -183,6 +184,7 @@ struct StreamState {
     client: Mutex<Arc<StreamClient>>,
     is_shared: bool,
     changed: Arc<dyn Fn() + Send + Sync>,
+    reader: ItemReader,
 }
 
 impl StreamState {
@@ -198,7 +200,7 @@ impl StreamState {
     /// Put an item in, on the intake thread.
     fn put(&self, py: Python<'_>, core: &SessionCore, item: &Value, admitted: Admitted) {
         let client = self.client();
-        let converted = values::to_python(py, item).and_then(|item| Ok((item.unbind(), client.context(py)?)));
+        let converted = self.reader.read(py, item).and_then(|item| Ok((item.unbind(), client.context(py)?)));
         let (item, context) = match converted {
             Ok(converted) => converted,
             Err(error) => return admitted(Err(refused_item(py, &error))),
@@ -289,7 +291,7 @@ impl PyStream {
     pub(super) fn new(intake: Arc<Intake>, is_shared: bool, changed: Box<dyn Fn() + Send + Sync>) -> Self {
         let changed: Arc<dyn Fn() + Send + Sync> = changed.into();
         let client = Mutex::new(StreamState::new_client(is_shared, &changed));
-        let state = Arc::new(StreamState { client, is_shared, changed });
+        let state = Arc::new(StreamState { client, is_shared, changed, reader: intake.reader.clone() });
         Self { state, intake }
     }
 }
