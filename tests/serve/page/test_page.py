@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 
 import pytest
 
@@ -257,6 +258,19 @@ def test_the_token_is_asked_for_once_in_a_tab(guarded, visit, expect):
     opened.page.reload()
     expect(opened.page.get_by_text("ready", exact=True)).to_be_visible()
     expect(dialog).to_be_hidden()
+
+
+def test_the_page_of_a_service_with_tls(serve, visit, tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    server = serve("same", "--tls-cert", str(certificate), "--tls-key", str(key))
+    opened = visit(server, scheme="https", ignore_https_errors=True)
+
+    opened.send("1")
+
+    assert opened.outputs(1) == ["1"]
 
 
 def test_a_hidden_page_asks_for_nothing(serve, visit, expect):
