@@ -1,5 +1,6 @@
 //! What a line of the log says, as text or JSON.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +8,7 @@ use axum::http::Method;
 use axum::http::uri::PathAndQuery;
 use clap::ValueEnum;
 use humantime::format_rfc3339_millis as rfc3339;
-use serde_json::{Map, Value, json};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::serve::reply::RequestId;
 use crate::serve::trace_context::TraceId;
@@ -74,6 +75,14 @@ pub(crate) struct FailureEntry {
 }
 
 impl FailureEntry {
+    fn write_to<M: SerializeMap>(&self, fields: &mut M) -> Result<(), M::Error> {
+        fields.serialize_entry("type", &self.type_name)?;
+        fields.serialize_entry("message", &self.message)?;
+        fields.serialize_entry("node_id", &self.node_id)?;
+        fields.serialize_entry("request_id", self.id.text())?;
+        fields.serialize_entry("traceback", &self.traceback)
+    }
+
     /// The error of a node at an item of this request.
     pub(crate) fn of(error: &CallError, id: &RequestId) -> Self {
         Self {
@@ -89,58 +98,54 @@ impl FailureEntry {
 impl Line {
     /// Append the line. Without a format, it has no time, as other lines of commands have none.
     pub(crate) fn write(&self, format: Option<LogFormat>, buffer: &mut Vec<u8>) {
-        let text = match format {
-            Some(LogFormat::Json) => Value::Object(self.fields()).to_string(),
-            Some(LogFormat::Text) => format!("{} {}", rfc3339(self.time), self.entry.text()),
-            None => self.entry.text(),
-        };
-        buffer.extend(text.bytes());
+        match format {
+            // What is written to memory, and has text for its keys, does not fail.
+            Some(LogFormat::Json) => serde_json::to_writer(&mut *buffer, self).unwrap_or_default(),
+            Some(LogFormat::Text) => buffer.extend(format!("{} {}", rfc3339(self.time), self.entry.text()).bytes()),
+            None => buffer.extend(self.entry.text().bytes()),
+        }
         buffer.push(b'\n');
     }
+}
 
-    fn fields(&self) -> Map<String, Value> {
-        let mut fields = Map::new();
-        let mut set = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-        set("time", json!(rfc3339(self.time).to_string()));
+/// Written field by field: a `serde_json::Value` in between would be most of the cost of a line.
+impl Serialize for Line {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("time", &Shown(rfc3339(self.time)))?;
+        let (level, event) = self.entry.kind();
+        fields.serialize_entry("level", level)?;
+        fields.serialize_entry("event", event)?;
         match &self.entry {
-            Entry::Note(note) => {
-                let (level, event) = match note.kind {
-                    NoteKind::Start => ("info", "start"),
-                    NoteKind::Stop => ("info", "stop"),
-                    NoteKind::Warning => ("warning", "warning"),
-                };
-                set("level", json!(level));
-                set("event", json!(event));
-                set("message", json!(note.text));
-            }
-            Entry::Request(request) => {
-                set("level", json!("info"));
-                set("event", json!("request"));
-                set("method", json!(request.method.as_str()));
-                set("path", json!(request.path()));
-                set("status", json!(request.status));
-                set("duration_ms", json!(request.millis()));
-                set("bytes_in", json!(request.bytes_in));
-                set("bytes_out", json!(request.bytes_out));
-                set("remote", json!(request.peer.map(|peer| peer.to_string())));
-                set("request_id", json!(request.id.text()));
-                set("trace_id", json!(request.trace_id.to_string()));
-            }
-            Entry::Failure(failure) => {
-                set("level", json!("error"));
-                set("event", json!("error"));
-                set("type", json!(failure.type_name));
-                set("message", json!(failure.message));
-                set("node_id", json!(failure.node_id));
-                set("request_id", json!(failure.id.text()));
-                set("traceback", json!(failure.traceback));
-            }
+            Entry::Note(note) => fields.serialize_entry("message", &note.text)?,
+            Entry::Request(request) => request.write_to(&mut fields)?,
+            Entry::Failure(failure) => failure.write_to(&mut fields)?,
         }
-        fields
+        fields.end()
+    }
+}
+
+/// Text, as it is displayed.
+struct Shown<T>(T);
+
+impl<T: Display> Serialize for Shown<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
     }
 }
 
 impl Entry {
+    /// The level and the event of a line.
+    fn kind(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Note(Note { kind: NoteKind::Start, .. }) => ("info", "start"),
+            Self::Note(Note { kind: NoteKind::Stop, .. }) => ("info", "stop"),
+            Self::Note(Note { kind: NoteKind::Warning, .. }) => ("warning", "warning"),
+            Self::Request(_) => ("info", "request"),
+            Self::Failure(_) => ("error", "error"),
+        }
+    }
+
     fn text(&self) -> String {
         match self {
             Self::Note(Note { kind: NoteKind::Warning, text }) => format!("warning: {}", on_one_line(text)),
@@ -170,6 +175,18 @@ impl Entry {
 }
 
 impl RequestEntry {
+    fn write_to<M: SerializeMap>(&self, fields: &mut M) -> Result<(), M::Error> {
+        fields.serialize_entry("method", self.method.as_str())?;
+        fields.serialize_entry("path", self.path())?;
+        fields.serialize_entry("status", &self.status)?;
+        fields.serialize_entry("duration_ms", &self.millis())?;
+        fields.serialize_entry("bytes_in", &self.bytes_in)?;
+        fields.serialize_entry("bytes_out", &self.bytes_out)?;
+        fields.serialize_entry("remote", &self.peer)?;
+        fields.serialize_entry("request_id", self.id.text())?;
+        fields.serialize_entry("trace_id", &Shown(self.trace_id))
+    }
+
     /// Without the query, in which there may be secrets.
     fn path(&self) -> &str {
         let path = self.target.as_ref().map_or("-", PathAndQuery::path);
@@ -201,6 +218,7 @@ fn on_one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use axum::http::{HeaderMap, HeaderValue};
+    use serde_json::{Value, json};
 
     use super::*;
 
