@@ -3,7 +3,7 @@
 //! Items are put in by the intake thread. Outputs are converted on the threads of the nodes, and wait as values, so that the threads of the
 //! network need no interpreter.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use pyo3::prelude::*;
@@ -62,12 +62,17 @@ struct StreamClient {
     broken: Mutex<Option<CallError>>,
     /// Others use the nodes, too.
     is_shared: bool,
+    /// Too many outputs wait: the client gets no more of them.
+    is_cut_off: AtomicBool,
+    changed: Arc<dyn Fn() + Send + Sync>,
     context: OnceLock<CallerContext>,
 }
 
 impl StreamClient {
-    fn new(is_shared: bool, changed: Box<dyn Fn() + Send + Sync>) -> Self {
-        let outbox = Outbox::new(OWN_CAPACITY, Some(changed));
+    fn new(is_shared: bool, changed: &Arc<dyn Fn() + Send + Sync>) -> Self {
+        let changed = Arc::clone(changed);
+        let notify = Arc::clone(&changed);
+        let outbox = Outbox::new(OWN_CAPACITY, Some(Box::new(move || notify())));
         if is_shared {
             outbox.set_overflow(Overflow::Keep);
         }
@@ -77,6 +82,8 @@ impl StreamClient {
             under_way: AtomicU64::new(0),
             broken: Mutex::default(),
             is_shared,
+            is_cut_off: AtomicBool::new(false),
+            changed,
             context: OnceLock::new(),
         }
     }
@@ -103,6 +110,15 @@ impl StreamClient {
     }
 
     fn next(&self) -> StreamNext {
+        if self.is_cut_off.load(Ordering::Acquire) {
+            return StreamNext::Failed(CallError {
+                kind: CallErrorKind::Client,
+                type_name: "SlowClientError".to_owned(),
+                message: format!("the client left outputs of more than {} MiB waiting", MAX_KEPT_BYTES >> 20),
+                node_id: None,
+                traceback: None,
+            });
+        }
         match self.outbox.next(std::time::Duration::ZERO) {
             Next::Output(Sent { value, bytes }) => {
                 self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -118,6 +134,9 @@ impl StreamClient {
 
 impl Client<Object> for StreamClient {
     fn output(&self, output: Object) {
+        if self.is_cut_off.load(Ordering::Acquire) {
+            return;
+        }
         let value = match attach(|py| value_of(py, &output).map_err(|error| described(py, error))) {
             Ok(value) => value,
             Err(error) => {
@@ -127,15 +146,9 @@ impl Client<Object> for StreamClient {
         };
         let bytes = sized(&value);
         if self.kept_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_KEPT_BYTES && self.is_shared {
-            self.broken.lock().get_or_insert_with(|| CallError {
-                kind: CallErrorKind::Client,
-                type_name: "SlowClientError".to_owned(),
-                message: format!("the client left outputs of more than {} MiB waiting", MAX_KEPT_BYTES >> 20),
-                node_id: None,
-                traceback: None,
-            });
-            self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return;
+            self.is_cut_off.store(true, Ordering::Release);
+            self.outbox.forget();
+            return (self.changed)();
         }
         Client::output(&self.outbox, Sent { value, bytes });
     }
@@ -193,8 +206,7 @@ impl StreamState {
     }
 
     fn new_client(is_shared: bool, changed: &Arc<dyn Fn() + Send + Sync>) -> Arc<StreamClient> {
-        let changed = Arc::clone(changed);
-        Arc::new(StreamClient::new(is_shared, Box::new(move || changed())))
+        Arc::new(StreamClient::new(is_shared, changed))
     }
 
     /// Put an item in, on the intake thread.
