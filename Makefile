@@ -61,7 +61,7 @@ workflows: ## check .github/workflows with actionlint (needs Go)
 	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 bench: wheel host ## run the benchmarks of docs/performance.md and their baselines
-	@$(INSTALL_WHEEL)
+	@$(INSTALL_WHEEL) && cargo build --quiet --release --locked --package remotemedia-commands --examples
 	$(BIN)/python -m benchmarks
 
 wheel: setup ## build the wheel for this Python into dist/

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._availability import get_rust_runtime, is_rust_runtime_available, try_load_rust_runtime
 from remotemedia._graph.default_item import empty_item
+from remotemedia._graph.factories import with_nodes
 from remotemedia._graph.graph import resolve
 from remotemedia._graph.item_streams import can_be_read, items_of
 from remotemedia._graph.output_shape import shape
@@ -129,7 +130,7 @@ def run_graph(
     # Not with metrics, because the session of a block measures all of its runs together.
     if use_rust and not enable_metrics and graph.block is not None and graph.block.takes_runs():
         return _run_in_block(graph.block, feed)
-    graph = graph.made()
+    graph = with_nodes(graph)
     if not use_rust:
         from remotemedia._reference import executor
 

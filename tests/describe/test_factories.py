@@ -127,3 +127,11 @@ def test_options_are_checked_when_a_node_is_made():
 
     with pytest.raises(PipelineError, match=r"^Node 'x': concurrency requires an async process\(\)$"):
         pipeline.open()
+
+
+def test_a_function_that_makes_a_node_is_not_async():
+    async def make_later():
+        return Count()
+
+    with pytest.raises(PipelineError, match=r"^Node 'x': the factory is async; create the object"):
+        Pipeline("p").add_node(make_later, id="x").open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -41,8 +42,9 @@ def browsers():
 class Visit:
     """A page that is open, and what went wrong on it."""
 
-    def __init__(self, page, address):
+    def __init__(self, page, address, ignored=None):
         self.page = page
+        self.ignored = re.compile(ignored or "$.")  # Messages of the browser that a test expects.
         self.problems = []
         page.set_default_timeout(TIMEOUT_MS)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
@@ -51,7 +53,7 @@ class Visit:
         self.response = page.goto(f"http://{address[0]}:{address[1]}/")
 
     def _note_message(self, message):
-        if message.type in {"error", "warning"}:
+        if message.type in {"error", "warning"} and not self.ignored.match(message.text):
             self.problems.append(message.text)
 
     def _note_request(self, url, address):

@@ -162,7 +162,10 @@ impl PyPipeline {
     ) -> Result<Option<Metrics>, Failure> {
         let broken = Cell::new(None);
         attach(|py| {
-            let graph = &self.graph.bind(py).call_method0("made").map_err(|error| failure_of(py, error))?;
+            let graph = py
+                .import("remotemedia._graph.factories")
+                .and_then(|factories| factories.call_method1("with_nodes", (self.graph.bind(py),)));
+            let graph = &graph.map_err(|error| failure_of(py, error))?;
             let mut sink = OutputSink { output, broken: &broken };
             let has_source = || Ok(!graph.getattr("source")?.is_none());
             let mut feed: Box<dyn Feed<Object> + '_> = match feed {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from remotemedia._graph.factories import with_nodes
 from remotemedia._graph.graph import is_factory
 from remotemedia._graph.options import session_settings
 from remotemedia.exceptions import NodeError, PipelineError, SessionClosedError
@@ -45,7 +46,7 @@ def open_service(
     settings, _ = session_settings({"enable_metrics": True})
     settings |= {"has_own_thread": True, "observes_calls": observes_calls}
     opener = Opener() if new_opener is None else new_opener()
-    return open_session(Session, graph.made(), settings, opener)  # type: ignore[no-any-return]
+    return open_session(Session, with_nodes(graph), settings, opener)  # type: ignore[no-any-return]
 
 
 def refusal(text: str) -> PipelineError:

@@ -29,10 +29,13 @@ __all__ = [
     "GraphOwner",
     "chain",
     "check_node",
+    "connected",
+    "describe",
     "entries_of",
     "graph_of",
     "graph_of_manifest",
     "has_replicas",
+    "is_factory",
     "is_manifest_entry",
     "name_of",
     "of_list",
@@ -131,34 +134,6 @@ class Graph:
         self.memory = Memory()
         self.known: Known | None = None
 
-    def made(self) -> Graph:
-        """Return the graph with new nodes in place of classes and functions that make them, or itself.
-
-        Replicas are made one by one when they are initialized.
-
-        Raises:
-            PipelineError: If a node cannot be made.
-        """
-        if not any(_is_made_here(entry) for entry in self.entries):
-            return self
-        entries = []
-        for entry in self.entries:
-            if not _is_made_here(entry):
-                entries.append(entry)
-                continue
-            node = _make(entry)
-            check_fit(node, entry.options, entry.id)
-            made = Entry(entry.id, node, entry.node_type, entry.after, entry.join, entry.options)
-            made.inherits_placement = entry.inherits_placement
-            entries.append(made)
-        graph = _connected(self.name, entries)
-        if graph.source is not None and self.source is None:
-            where = f"Node '{graph.source.id}': "
-            raise PipelineError(f"{where}a source must be an object, not a class or a function that makes it")
-        graph.order = self.order
-        graph.ignored = self.ignored
-        return graph
-
     def with_defaults(self, defaults: dict[str, Any]) -> Graph:
         """Return the graph with these options for nodes that do not set them.
 
@@ -202,7 +177,7 @@ def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
         from remotemedia._graph.manifest import load
 
         return load(pipeline)
-    message = f"A pipeline must be a Pipeline, a list of nodes or a manifest, not {_describe(pipeline)}"
+    message = f"A pipeline must be a Pipeline, a list of nodes or a manifest, not {describe(pipeline)}"
     if isinstance(pipeline, NodeSpec) or is_node(pipeline):
         message += "; put the node into a list: [node]"
     elif hasattr(type(pipeline), "__fspath__"):
@@ -222,7 +197,7 @@ def graph_of(name: str, entries: list[Entry]) -> Graph:
     _check_ids(entries)
     if any(entry.after != ([entries[index - 1].id] if index else []) for index, entry in enumerate(entries)):
         plan_order(entries)
-    return _connected(name, entries)
+    return connected(name, entries)
 
 
 def graph_of_manifest(parsed: ParsedManifest, entries: list[Entry]) -> Graph:
@@ -240,21 +215,6 @@ def graph_of_manifest(parsed: ParsedManifest, entries: list[Entry]) -> Graph:
 def is_factory(node: object) -> bool:
     """Whether an entry is a class or a function that makes the node."""
     return isinstance(node, type) or not is_node(node)
-
-
-def _is_made_here(entry: Entry) -> bool:
-    return is_factory(entry.node) and not has_replicas(entry.options)
-
-
-def _make(entry: Entry) -> object:
-    try:
-        node = entry.node()  # type: ignore[operator]
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        raise PipelineError(f"Node '{entry.id}' could not be made: {what}") from error
-    if not is_node(node) or isinstance(node, type):
-        raise PipelineError(f"Node '{entry.id}' could not be made: the function returned {_describe(node)}")
-    return node
 
 
 def _needs_no_arguments(factory: object) -> bool:
@@ -297,7 +257,7 @@ def check_node(node: object, place: str, *, may_be_factory: bool = False) -> Non
         )
     hint = "; define it as process(self, data) of a class" if callable(node) else ""
     raise TypeError(
-        f"{place} is {_describe(node)}, "
+        f"{place} is {describe(node)}, "
         f"neither a node (an object with a process method) nor a manifest entry{hint}"
     )
 
@@ -347,7 +307,7 @@ def of_list(items: Sequence[object]) -> Graph:
         return load_list(items)
     entries = entries_of(items)
     chain(entries)
-    return _connected("pipeline", entries)
+    return connected("pipeline", entries)
 
 
 def entries_of(items: Sequence[object]) -> list[Entry]:
@@ -382,7 +342,7 @@ def chain(entries: Sequence[Entry]) -> None:
         entries[index].after = [entries[index - 1].id]
 
 
-def _connected(name: str, entries: list[Entry]) -> Graph:
+def connected(name: str, entries: list[Entry]) -> Graph:
     """Return the graph of nodes whose ids and connections have been checked."""
     graph = Graph(name, entries, _checked_source(entries))
     _check_groups(graph)
@@ -447,6 +407,6 @@ def _check_ids(entries: Sequence[Entry]) -> None:
         seen.add(entry.id)
 
 
-def _describe(thing: object) -> str:
+def describe(thing: object) -> str:
     kind = type(thing).__name__
     return "None" if thing is None else f"{'an' if kind.lower().startswith(tuple('aeiou')) else 'a'} {kind}"

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from remotemedia._graph.factories import with_nodes
 from remotemedia._graph.graph import is_factory
 from remotemedia._graph.options import session_settings
 from remotemedia._reference.lifecycle import mark
@@ -44,7 +45,7 @@ class Managed:
     async def __aenter__(self) -> Pipeline:
         """Initialize the nodes."""
         settings, _ = session_settings({"stall_warning": None})
-        self._session = await enter(self._graph.made(), settings, is_block=True)
+        self._session = await enter(with_nodes(self._graph), settings, is_block=True)
         for entry in self._graph.entries:
             # A node in a worker, or of a factory, is another object.
             if entry.options.get("placement") != "process" and not is_factory(entry.node):

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._availability import get_rust_runtime
+from remotemedia._graph.factories import with_nodes
 from remotemedia._graph.item_streams import items_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ async def process(
     if not use_rust:
         from remotemedia._reference import executor
 
-        outputs = executor.stream(graph.made(), items)
+        outputs = executor.stream(with_nodes(graph), items)
     elif graph.block is not None and graph.block.takes_runs():
         outputs = graph.block.run(items)
     else:

@@ -206,11 +206,12 @@ class Pipeline(GraphOwner):
         except ImportError:
             get_rust_runtime()
             raise
+        from remotemedia._graph.factories import with_nodes
         from remotemedia._graph.options import session_settings
 
         settings, defaults = session_settings(options)
         graph = self.to_graph()
-        return Opening((graph.with_defaults(defaults) if defaults else graph).made(), settings)
+        return Opening(with_nodes(graph.with_defaults(defaults) if defaults else graph), settings)
 
     def managed_execution(self) -> AbstractAsyncContextManager[Pipeline]:
         """Keep the nodes initialized for all runs in an `async with` block."""

@@ -31,8 +31,8 @@ def visit(browser):
     """Return a function that opens the page of a server; it must have no errors and no foreign requests."""
     visits = []
 
-    def start(server, *, browser=browser, **options):
-        visit = Visit(browser.new_context(**options).new_page(), server.address)
+    def start(server, *, browser=browser, ignored=None, **options):
+        visit = Visit(browser.new_context(**options).new_page(), server.address, ignored)
         visits.append(visit)
         return visit
 

@@ -121,28 +121,28 @@ def test_the_words_of_a_recording(serve, visit, expect):
 
 @pytest.fixture(scope="module")
 def hearing_browser(start_browser):
-    """Return a browser whose microphone hears the recording, and silence after it."""
+    """Return a browser whose microphone hears the recording again and again."""
     browser = start_browser(
         "--use-fake-device-for-media-stream",
         "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-audio-capture={RECORDING}%noloop",
+        f"--use-file-for-fake-audio-capture={RECORDING}",
     )
     yield browser
     browser.close()
 
 
 @needs_pocketsphinx
-def test_the_words_that_a_microphone_hears(serve, visit, hearing_browser):
+def test_the_words_that_a_microphone_hears(serve, visit, expect, hearing_browser):
     opened = visit(serve(VOICE), browser=hearing_browser)
     opened.page.get_by_role("tab", name="Microphone").click()
 
     opened.page.get_by_role("button", name="Start the microphone").click()
 
-    [text] = opened.outputs(1)
-    assert json.loads(text)["text"] == WORDS
-    assert json.loads(text)["intent"]["direction"] == "forward"
+    # On a machine that is busy, the browser may lose some of the sound: it comes again.
+    expect(opened.log).to_contain_text(f'"{WORDS}"')
+    expect(opened.log).to_contain_text('"direction": "forward"')
     opened.page.get_by_role("button", name="Stop the microphone").click()
-    opened.page.get_by_text("Session closed").wait_for()
+    expect(opened.page.get_by_text("Session closed")).to_be_visible()
 
 
 def test_a_microphone_that_is_not_allowed_is_told_in_words(serve, visit, expect):

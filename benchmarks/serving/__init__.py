@@ -1,0 +1,1 @@
+"""Benchmarks of `serve`: calls, WebSockets, and clients that do not behave."""
