@@ -44,21 +44,23 @@ class Visit:
 
     def __init__(self, page, address, ignored=None):
         self.page = page
+        self.host = urlsplit(address).netloc
         self.ignored = re.compile(ignored or "$.")  # Messages of the browser that a test expects.
         self.problems = []
         page.set_default_timeout(TIMEOUT_MS)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("console", self._note_message)
-        page.on("request", lambda request: self._note_request(request.url, address))
-        self.response = page.goto(f"http://{address[0]}:{address[1]}/")
+        page.on("request", lambda request: self._note_request(request.url))
+        page.on("websocket", lambda socket: self._note_request(socket.url))
+        self.response = page.goto(address)
 
     def _note_message(self, message):
         if message.type in {"error", "warning"} and not self.ignored.match(message.text):
             self.problems.append(message.text)
 
-    def _note_request(self, url, address):
+    def _note_request(self, url):
         parts = urlsplit(url)
-        if parts.scheme in {"http", "https", "ws", "wss"} and parts.netloc != "{}:{}".format(*address):
+        if parts.scheme in {"http", "https", "ws", "wss"} and parts.netloc != self.host:
             self.problems.append(f"a request to {url}")
 
     def send(self, text):

@@ -31,8 +31,9 @@ def visit(browser):
     """Return a function that opens the page of a server; it must have no errors and no foreign requests."""
     visits = []
 
-    def start(server, *, browser=browser, ignored=None, **options):
-        visit = Visit(browser.new_context(**options).new_page(), server.address, ignored)
+    def start(server, *, browser=browser, scheme="http", ignored=None, **options):
+        host, port = server.address
+        visit = Visit(browser.new_context(**options).new_page(), f"{scheme}://{host}:{port}/", ignored)
         visits.append(visit)
         return visit
 

@@ -1,4 +1,4 @@
-"""The page for all people: what axe-core finds, in light and dark, and on a phone."""
+"""Accessibility of the page: in light and dark, and on a phone."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_axe_finds_nothing_while_a_token_is_needed(serve, visit, expect, find_vi
     assert find_violations(opened.page) == []
 
 
-def test_a_phone_need_not_be_moved_sideways(serve, visit):
+def test_a_phone_needs_no_scrolling_sideways(serve, visit):
     opened = visit(serve("in_worker"), viewport=PHONE)
     opened.send('{"text": "' + "a long text without end " * 20 + '"}')
     opened.send('"' + "x" * 200 + '"')

@@ -1,4 +1,4 @@
-"""The page: recordings, the microphone, and outputs that are sound."""
+"""The page: recordings, the microphone, and outputs that are audio."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_new_session_is_opened_for_another_rate(serve, visit, expect):
     expect(opened.page.get_by_text("Session open, 16 kHz")).to_be_visible()
 
 
-def test_a_file_that_is_no_recording_is_told_in_words(serve, visit, expect):
+def test_a_file_that_is_not_audio_is_reported_in_words(serve, visit, expect):
     opened = visit(serve("same"))
 
     choose(opened.page, {"name": "notes.wav", "mimeType": "audio/wav", "buffer": b"RIFF, but no more"})
@@ -99,7 +99,7 @@ def test_a_recording_can_be_dropped(serve, visit, expect):
 
 
 @needs_numpy
-def test_outputs_that_are_sound_are_played(serve, visit, expect):
+def test_outputs_that_are_audio_are_played(serve, visit, expect):
     opened = visit(serve("tone"))
 
     opened.send("10")
@@ -116,12 +116,12 @@ def test_the_words_of_a_recording(serve, visit, expect):
 
     [text] = opened.outputs(1)
     assert json.loads(text)["text"] == WORDS
-    expect(opened.log).to_contain_text("All outputs have come")
+    expect(opened.log).to_contain_text("All outputs have arrived")
 
 
 @pytest.fixture(scope="module")
 def hearing_browser(start_browser):
-    """Return a browser whose microphone hears the recording again and again."""
+    """Return a browser whose microphone repeats the recording."""
     browser = start_browser(
         "--use-fake-device-for-media-stream",
         "--use-fake-ui-for-media-stream",
@@ -132,20 +132,20 @@ def hearing_browser(start_browser):
 
 
 @needs_pocketsphinx
-def test_the_words_that_a_microphone_hears(serve, visit, expect, hearing_browser):
+def test_the_words_of_a_microphone(serve, visit, expect, hearing_browser):
     opened = visit(serve(VOICE), browser=hearing_browser)
     opened.page.get_by_role("tab", name="Microphone").click()
 
     opened.page.get_by_role("button", name="Start the microphone").click()
 
-    # On a machine that is busy, the browser may lose some of the sound: it comes again.
+    # On a busy machine, the browser may lose some of the audio, which is repeated.
     expect(opened.log).to_contain_text(f'"{WORDS}"')
     expect(opened.log).to_contain_text('"direction": "forward"')
     opened.page.get_by_role("button", name="Stop the microphone").click()
     expect(opened.page.get_by_text("Session closed")).to_be_visible()
 
 
-def test_a_microphone_that_is_not_allowed_is_told_in_words(serve, visit, expect):
+def test_a_microphone_that_is_not_allowed_is_reported_in_words(serve, visit, expect):
     opened = visit(serve("same"))
     opened.page.get_by_role("tab", name="Microphone").click()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 
 import pytest
 
 
 def test_it_is_complete_in_itself(serve, visit, expect):
-    """It has a policy that lets nothing else run, and asks nothing of other places; `visit` checks that."""
+    """Its policy allows no other code, and it sends no request to other hosts, which `visit` checks."""
     opened = visit(serve("in_worker"))
 
     expect(opened.page.get_by_text("ready", exact=True)).to_be_visible()
@@ -85,7 +86,7 @@ def test_the_numbers_of_the_graph_move(serve, visit, expect):
     assert (opened.node()["Items in"], opened.node()["Placement"]) == ("5", "process")
 
 
-def test_nothing_moves_for_people_who_want_that(serve, visit, expect):
+def test_nothing_moves_if_reduced_motion_is_preferred(serve, visit, expect):
     opened = visit(serve("same"), reduced_motion="reduce")
 
     opened.send("1")
@@ -178,13 +179,13 @@ def test_the_end_of_the_input(serve, visit, expect):
     opened.page.get_by_role("button", name="End the input").click()
 
     assert opened.outputs(1) == ["6"]
-    expect(opened.log).to_contain_text("All outputs have come")
+    expect(opened.log).to_contain_text("All outputs have arrived")
     expect(opened.page.get_by_text("Session closed")).to_be_visible()
     opened.send("5")
     expect(opened.page.get_by_text("Session open, 16 kHz")).to_be_visible()
 
 
-def test_keys_are_enough(serve, visit, expect):
+def test_the_keyboard_is_enough(serve, visit, expect):
     opened = visit(serve("same"))
     expect(opened.page.get_by_text("ready", exact=True)).to_be_visible()
     keyboard = opened.page.keyboard
@@ -203,7 +204,7 @@ def test_keys_are_enough(serve, visit, expect):
     assert opened.outputs(1) == ["[1]"]
 
 
-def test_a_service_that_goes_away_is_told_in_words(serve, visit, expect):
+def test_a_service_that_stops_is_reported_in_words(serve, visit, expect):
     server = serve("same")
     opened = visit(server, ignored="Failed to load resource|WebSocket connection to .* failed")
     opened.send("1")
@@ -220,7 +221,7 @@ def test_a_service_that_goes_away_is_told_in_words(serve, visit, expect):
     ).to_be_visible()
 
 
-def test_it_goes_on_when_the_service_is_back(serve, visit, expect):
+def test_it_recovers_when_the_service_does(serve, visit, expect):
     opened = visit(serve("same"), ignored="Failed to load resource.* 503")
     message = {"type": "BusyError", "message": "too many calls are in progress"}
     opened.page.route("**/status", lambda route: route.fulfill(status=503, json=message))
@@ -259,7 +260,20 @@ def test_the_token_is_asked_for_once_in_a_tab(guarded, visit, expect):
     expect(dialog).to_be_hidden()
 
 
-def test_a_hidden_page_asks_for_nothing(serve, visit, expect):
+def test_the_page_of_a_service_with_tls(serve, visit, tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    server = serve("same", "--tls-cert", str(certificate), "--tls-key", str(key))
+    opened = visit(server, scheme="https", ignore_https_errors=True)
+
+    opened.send("1")
+
+    assert opened.outputs(1) == ["1"]
+
+
+def test_a_hidden_page_sends_no_requests(serve, visit, expect):
     opened = visit(serve("same"))
     expect(opened.page.get_by_text("ready", exact=True)).to_be_visible()
     opened.page.clock.install()

@@ -104,6 +104,7 @@ async fn accept_all(listener: tokio::net::TcpListener, app: &Arc<App>, mut stopp
     let connections = Connections { router: router::router(Arc::clone(app)), tls, stopped: stopped.clone(), alive };
     loop {
         tokio::select! {
+            biased;
             (stream, peer, place) = acceptor.accept() => connections.start(stream, peer, place),
             () = connection::stop(&mut stopped) => break,
         }

@@ -1,18 +1,18 @@
-// Recordings as PCM, outputs as sound, and their waveforms.
+// Audio: files as PCM, playback, the microphone, and waveforms.
 
 const FRAMES_PER_SECOND = 50; // Chunks of 20 ms.
 const DECODER_RATE = 48_000;
 const LONGEST_RUN_SECS = 30;
 const WAVE_BAR = { width: 3, gap: 1 };
 
-/** How samples are read from a `DataView`, as numbers in [-1, 1]. */
+/** The size of a sample in each format, and a function that reads it from a `DataView` as a number in [-1, 1]. */
 const READERS = {
   s16le: { bytes: 2, read: (view, at) => view.getInt16(at, true) / 32768 },
   s32le: { bytes: 4, read: (view, at) => view.getInt32(at, true) / 2147483648 },
   f32le: { bytes: 4, read: (view, at) => view.getFloat32(at, true) },
 };
 
-/** PCM of a file: `bytes`, `format`, `rate`, `channels`. Formats other than WAV are decoded by the browser. */
+/** Return the PCM of a file: `bytes`, `format`, `rate`, `channels`. The browser decodes formats other than WAV. */
 async function readRecording(file) {
   const buffer = await file.arrayBuffer();
   if (buffer.byteLength === 0) {
@@ -21,7 +21,7 @@ async function readRecording(file) {
   return readWav(buffer) ?? (await decodeRecording(buffer));
 }
 
-/** Read a WAV file, or return `null` if the bytes are not one that is known here. */
+/** Return the PCM of a WAV file, or `null` if it is not one or its encoding is not supported here. */
 function readWav(buffer) {
   const view = new DataView(buffer);
   const tag = (at) => String.fromCharCode(...new Uint8Array(buffer, at, 4));
@@ -35,7 +35,7 @@ function readWav(buffer) {
     if (tag(at) === "fmt " && begin + 16 <= buffer.byteLength) {
       header = readWavHeader(view, begin, size);
     } else if (tag(at) === "data" && header) {
-      // A program that writes to a pipe leaves a size that is too large.
+      // A program that writes to a pipe does not know the size, and writes one that is too large.
       const end = Math.min(begin + size, buffer.byteLength);
       return convertWav(new DataView(buffer, begin, end - begin), header);
     }
@@ -100,7 +100,7 @@ async function decodeRecording(buffer) {
   return { format: "f32le", rate, channels, bytes: new Uint8Array(samples.buffer) };
 }
 
-/** The bytes of 20 ms, in whole frames. */
+/** Return the size of 20 ms in bytes: a whole number of frames. */
 function chunkSize({ format, rate, channels }) {
   return Math.max(1, Math.round(rate / FRAMES_PER_SECOND)) * channels * READERS[format].bytes;
 }
@@ -109,7 +109,7 @@ function durationOf({ bytes, format, rate, channels }) {
   return bytes.byteLength / READERS[format].bytes / channels / rate;
 }
 
-/** The loudest sample of a piece of PCM. */
+/** Return the largest absolute value of the samples. */
 function peakOf(bytes, format) {
   const { bytes: size, read } = READERS[format];
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -120,7 +120,7 @@ function peakOf(bytes, format) {
   return peak;
 }
 
-/** The loudest sample of each of `count` equal pieces. */
+/** Divide PCM into `count` equal pieces, and return the peak of each. */
 function peaksOf({ bytes, format, channels }, count) {
   const frame = READERS[format].bytes * channels;
   const frames = Math.floor(bytes.byteLength / frame);
@@ -130,7 +130,7 @@ function peaksOf({ bytes, format, channels }, count) {
   });
 }
 
-/** Plays pieces of PCM one after the other. */
+/** Plays chunks of PCM one after the other. */
 class Player {
   constructor() {
     this.context = null;
@@ -169,7 +169,7 @@ class Player {
   }
 }
 
-/** Draws loudness as bars: of a whole recording, or of the last seconds. */
+/** Draws peaks as bars: those of a whole recording, or of the last seconds. */
 class Waveform {
   constructor(canvas) {
     this.canvas = canvas;
@@ -180,12 +180,12 @@ class Waveform {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw());
   }
 
-  /** The number of bars there is room for. */
+  /** The number of bars that fit. */
   get room() {
     return Math.max(1, Math.floor(this.canvas.clientWidth / (WAVE_BAR.width + WAVE_BAR.gap)));
   }
 
-  /** Add the loudness of the next piece of a live stream. */
+  /** Add the peak of the next chunk of a live stream. */
   push(peak) {
     this.peaks = [...this.peaks.slice(-999), peak];
     this.redraw();
@@ -216,7 +216,7 @@ class Waveform {
     pen.fillStyle = style.getPropertyValue("--line");
     pen.fillRect(0, height / 2 - 0.5, width, 1);
     peaks.forEach((peak, index) => {
-      // The square root shows quiet sounds too.
+      // The square root makes quiet sounds visible.
       const size = Math.max(1, Math.sqrt(Math.min(1, peak)) * (height - 4));
       pen.fillStyle = style.getPropertyValue(
         index < this.played * peaks.length ? "--accent-line" : "--faint",
@@ -228,16 +228,18 @@ class Waveform {
   }
 }
 
-/** The microphone as chunks of 20 ms of 16-bit mono PCM. */
+/** Captures the microphone as chunks of 20 ms of 16-bit mono PCM. */
 class Microphone {
-  /** Start listening; the rate is the one wanted where the browser can convert to it. */
+  /** Start to capture, at the wanted rate if the browser can convert to it. */
   static async open(wantedRate) {
     if (!navigator.mediaDevices) {
-      throw new Error("Browsers give the microphone only to pages from HTTPS or from localhost.");
+      throw new Error(
+        "Browsers allow the microphone only on pages that are loaded over HTTPS or from localhost.",
+      );
     }
     let stream;
     try {
-      // A pipeline that hears the speech it plays would answer itself, so only the echo is removed.
+      // Without echo cancellation, a voice agent would respond to its own speech.
       const audio = { echoCancellation: true, noiseSuppression: false, autoGainControl: false };
       stream = await navigator.mediaDevices.getUserMedia({ audio });
     } catch (error) {
@@ -264,7 +266,7 @@ class Microphone {
       this.context = new AudioContext({ sampleRate: wantedRate });
       source = this.context.createMediaStreamSource(this.stream);
     } catch {
-      // Some browsers do not convert the rate of a microphone.
+      // Some browsers cannot convert the rate of a microphone.
       await this.context?.close();
       this.context = new AudioContext();
       source = this.context.createMediaStreamSource(this.stream);
@@ -280,7 +282,7 @@ class Microphone {
       channelCountMode: "explicit",
       processorOptions: { samples: Math.round(this.context.sampleRate / FRAMES_PER_SECOND) },
     });
-    // Its output is silence; without a way to the destination it would not run everywhere.
+    // Its output is silent, but some browsers run only nodes that are connected to the destination.
     source.connect(this.writer).connect(this.context.destination);
   }
 
@@ -288,7 +290,7 @@ class Microphone {
     return this.context.sampleRate;
   }
 
-  /** Pass each chunk, an `Int16Array`, to a function. */
+  /** Call a function with each chunk, an `Int16Array`. */
   listen(onChunk) {
     this.writer.port.onmessage = ({ data }) => onChunk(data);
   }

@@ -1,4 +1,4 @@
-// Elements and formats for all parts of the page. Data is only ever set as text, never parsed as HTML.
+// Functions that create elements and format numbers. Data is always set as text, and never parsed as HTML.
 
 const SVG_NAMESPACE = "http://www.w3.org/2000/svg";
 
@@ -6,7 +6,7 @@ function byId(id) {
   return document.getElementById(id);
 }
 
-/** Create an HTML element. An attribute that is `false`, `null` or `undefined` is left out. */
+/** Create an HTML element. Attributes that are `false`, `null` or `undefined` are omitted. */
 function create(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
@@ -25,7 +25,7 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Set a text if it differs, so that a selection stays and a screen reader does not repeat it. */
+/** Set a text if it differs, so that selections are kept and screen readers do not repeat it. */
 function setText(element, text) {
   if (element.textContent !== text) {
     element.textContent = text;
@@ -38,7 +38,7 @@ function showText(element, text) {
   element.hidden = !text;
 }
 
-/** Show a state in a pill: a text, and a kind that gives the colour. */
+/** Show a state in a pill, with the colour of its kind. */
 function setPill(element, text, kind) {
   setText(element, text);
   element.dataset.kind = kind;
@@ -62,7 +62,7 @@ function formatCount(count) {
   return count >= 1e6 ? `${(count / 1e6).toPrecision(3)}M` : WHOLE.format(count);
 }
 
-/** A number per second: two digits where it is small, thousands where it is large. */
+/** Format a number per second. */
 function formatRate(rate) {
   if (rate >= 10_000) {
     return `${(rate / 1000).toPrecision(3)}k`;
@@ -70,7 +70,7 @@ function formatRate(rate) {
   return rate >= 10 || rate === 0 ? WHOLE.format(Math.round(rate)) : rate.toFixed(1);
 }
 
-/** A duration in microseconds, in the unit that fits. */
+/** Format a duration in microseconds, in a suitable unit. */
 function formatDuration(microseconds) {
   if (microseconds === null || microseconds === undefined) {
     return "–";
@@ -92,7 +92,7 @@ function shorten(value) {
     : String(Number(value.toPrecision(2)));
 }
 
-/** A span of time in its two largest units. */
+/** Format a number of seconds in its two largest units. */
 function formatSpan(seconds) {
   const units = [
     ["d", 86_400],

@@ -1,4 +1,4 @@
-// Draws the pipeline: nodes with their figures, edges with their flow.
+// Draws the graph: nodes with their metrics, and edges with their throughput.
 
 const INPUT = "\u0000input";
 const OUTPUT = "\u0000output";
@@ -23,7 +23,7 @@ class GraphView {
     new ResizeObserver(() => this.status && this.show(this.status, this.flow)).observe(container);
   }
 
-  /** Show the figures of a status; draw the graph anew if its shape or the room for it has changed. */
+  /** Show the metrics of a status. Draw the graph again if its structure or the width of the page has changed. */
   show(status, flow) {
     this.status = status;
     this.flow = flow;
@@ -82,7 +82,7 @@ class GraphView {
   }
 }
 
-/** Return the edges with those from the input to the first nodes and from the last nodes to the output. */
+/** Return the edges, including those from the input to the first nodes and from the last nodes to the output. */
 function withEnds({ nodes, edges }) {
   const targets = new Set(edges.map(([, to]) => to));
   const sources = new Set(edges.map(([from]) => from));
@@ -103,7 +103,7 @@ function describe({ pipeline, nodes, edges }) {
   return [...parts, "The table below has the figures."].join(" ");
 }
 
-/** Choose direction, size and scale: from left to right, or downwards where the screen is narrow. */
+/** Choose direction, size and scale: left to right, or downwards on a narrow screen. */
 function fit(status, edges, width) {
   const isDown = width < NARROW_PX;
   for (const size of SIZES) {
@@ -171,7 +171,7 @@ function drawLink(svg, { isDown }, route) {
 
 function updateLink({ group, label }, rate) {
   setText(label, rate > 0 ? `${formatRate(rate)}/s` : "");
-  // A few steps, because an animation jumps when its duration changes.
+  // In few steps, because an animation jumps when its duration changes.
   group.dataset.speed = rate > 0 ? Math.min(4, 1 + Math.floor(Math.log10(1 + rate))) : 0;
 }
 
@@ -191,7 +191,7 @@ function drawEnd(svg, { places }, id, text) {
   );
 }
 
-/** Frame the nodes that run together, without a queue between them. */
+/** Draw a frame around nodes that share a stage. */
 function drawStages(svg, { nodes }, { places, nodeWidth }) {
   for (const stage of new Set(nodes.map((node) => node.stage))) {
     const here = nodes.filter((node) => node.stage === stage).map(({ id }) => places.get(id));
@@ -208,7 +208,11 @@ function drawStages(svg, { nodes }, { places, nodeWidth }) {
       return x > left && x < right && y > top && y < bottom;
     };
     if (nodes.filter(isInside).length === here.length) {
-      const title = createSvg("title", {}, "These nodes run together, without queues between them.");
+      const title = createSvg(
+        "title",
+        {},
+        "One stage: these nodes run together, without queues between them.",
+      );
       svg.append(
         createSvg(
           "rect",
@@ -282,7 +286,7 @@ function shortenToFit(element, text, width) {
   }
 }
 
-/** Show what went wrong at a node, as chips on its upper edge: those there is room for, the worst ones first. */
+/** Show the problems of a node as chips on its upper edge: the most serious ones, as many as fit. */
 function updateChips({ chips, width }, counts) {
   const shown = counts.filter(([, count]) => count > 0);
   const key = JSON.stringify(shown);

@@ -1,9 +1,9 @@
-// JSON as people read it, in lines and colours. Literals stay as they came: numbers keep all their digits.
+// Formats JSON with line breaks and colours. Literals are not parsed, so that numbers keep all their digits.
 
 const JSON_TOKEN = /"(?:\\.|[^"\\])*"|-?\d[\d.eE+-]*|true|false|null|[{}[\],:]/g;
 const LONGEST_TEXT = 20_000;
 
-/** Return nodes that show a JSON text; lists and objects that are longer than a line get lines of their own. */
+/** Return DOM nodes that show a JSON text. Lists and objects that do not fit on a line are divided into lines. */
 function showJson(text, lineLength) {
   const pieces = [];
   let rest = LONGEST_TEXT;
@@ -16,7 +16,7 @@ function showJson(text, lineLength) {
   try {
     writeJson(readJson(text.match(JSON_TOKEN) ?? []), "", { write, lineLength });
   } catch {
-    // Nested too deeply for this page.
+    // The recursion is too deep.
     return [text.slice(0, LONGEST_TEXT)];
   }
   if (rest < 0) {
@@ -25,7 +25,7 @@ function showJson(text, lineLength) {
   return pieces;
 }
 
-/** Return literals as texts, and lists and objects as `{ open, close, entries }`; entries of objects have keys. */
+/** Return a literal as its text, and a list or an object as `{ open, close, entries }`. */
 function readJson(tokens) {
   let place = 0;
   const read = () => {
@@ -70,7 +70,7 @@ function writeOnLine({ open, close, entries }, indent, style) {
   style.write(null, close);
 }
 
-/** Literals share lines, as many as have room; a list or an object begins one. */
+/** Write as many literals as fit on each line, and each list or object on lines of its own. */
 function writeInLines({ open, close, entries }, indent, style) {
   const inner = `${indent}  `;
   let column = Infinity;
@@ -102,7 +102,7 @@ function lengthOf(value) {
   if (typeof value === "string") {
     return value.length;
   }
-  // Kept, because each level asks for the lengths of all below it.
+  // Cached, because each level needs the lengths of all levels below it.
   value.length ??= value.entries.reduce((sum, entry) => sum + lengthOfEntry(entry), 2);
   return value.length;
 }

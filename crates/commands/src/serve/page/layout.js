@@ -1,4 +1,4 @@
-// Positions of a directed acyclic graph, in layers.
+// Computes a layered layout of a directed acyclic graph.
 //
 // Vertices are put into layers by their longest distance from a source, edges over several layers get a bend in
 // each of them, vertices are ordered so that few edges cross, and then moved towards their neighbours. "Along" is
@@ -11,8 +11,8 @@ const POSITION_SWEEPS = 12;
  * @param vertices Objects with `id`, `along` and `across`, their sizes.
  * @param edges Pairs of ids.
  * @param gaps `along` between layers, `across` between vertices.
- * @returns `places`, a map of ids to their upper left corners; `routes`, a list of points for each edge; the
- *   size of it all.
+ * @returns `places`, a map of ids to their upper left corners; `routes`, a list of points for each edge; and the
+ *   size of the whole.
  */
 function layOut(vertices, edges, gaps) {
   const layers = assignLayers(vertices, edges);
@@ -24,7 +24,7 @@ function layOut(vertices, edges, gaps) {
 
 function assignLayers(vertices, edges) {
   const layers = new Map(vertices.map(({ id }) => [id, 0]));
-  // As many rounds as a chain of all vertices needs; a cycle, which no pipeline has, ends there too.
+  // A chain of all vertices needs the most rounds. The limit also ends a cycle, which no pipeline has.
   for (let round = 0, moved = true; moved && round < vertices.length; round += 1) {
     moved = false;
     for (const [from, to] of edges) {
@@ -111,7 +111,7 @@ function countCrossings(links) {
   return count;
 }
 
-/** Find the middle of each cell across the flow: near its neighbours, without overlaps. */
+/** Compute the centre of each cell across the flow: near its neighbours, without overlaps. */
 function positionRows(rows, links, gap) {
   for (const row of rows) {
     separate(
@@ -132,7 +132,7 @@ function positionRows(rows, links, gap) {
   }
 }
 
-/** Place cells near the places they want: halfway between moves forwards only and moves backwards only. */
+/** Place cells near the wanted positions, by the mean of moving only forwards and moving only backwards. */
 function separate(row, wanted, gap) {
   const distance = (index) => (row[index - 1].across + row[index].across) / 2 + gap;
   const forwards = [...wanted];
@@ -154,7 +154,7 @@ function placeAll(rows, chains, gap) {
   for (const row of rows) {
     const depth = Math.max(...row.map((cell) => cell.along));
     for (const cell of row) {
-      // A bend is as deep as its layer: the edge passes straight between the vertices there.
+      // A bend is as deep as its layer, so that the edge passes straight between the vertices of the layer.
       const own = cell.id === null ? depth : cell.along;
       Object.assign(cell, { along: own, begin: along + (depth - own) / 2, at: cell.at - least });
     }

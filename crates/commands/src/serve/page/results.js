@@ -1,4 +1,4 @@
-// The log of a session: what was sent, what came, and when.
+// The log: what was sent, what was received, and when.
 
 const MOST_ENTRIES = 300;
 const MOST_COPIED_CHARACTERS = 5_000_000;
@@ -26,7 +26,7 @@ class Results {
     );
   }
 
-  /** Times count from here. */
+  /** Restart the clock of the log. */
   begin() {
     this.began = performance.now();
   }
@@ -45,7 +45,7 @@ class Results {
     this.add("output", this.createValue(text));
   }
 
-  /** Show JSON in lines that the log has room for. */
+  /** Create an element with formatted JSON that fits the width of the log. */
   createValue(text) {
     const room = Math.floor((this.log.clientWidth - MARGIN_PX) / CHARACTER_PX);
     const length = Math.min(LINE_LENGTHS.most, Math.max(LINE_LENGTHS.least, room));
@@ -77,7 +77,7 @@ class Results {
     );
   }
 
-  /** Add sound to the entry of the sound before it, or begin a new one. */
+  /** Add audio to the previous entry if that is audio of the same kind, or to a new one. */
   addAudio(bytes, audio) {
     if (!this.run?.fits(audio)) {
       this.run = new AudioRun(audio, this.player);
@@ -105,7 +105,7 @@ class Results {
         create("div", { class: "content" }, ...content),
       ),
     );
-    // Outputs may come faster than a page can be laid out.
+    // Outputs may arrive faster than the browser can lay out the page.
     this.timer ||= setTimeout(() => this.flush(), FLUSH_MS);
   }
 
@@ -138,7 +138,7 @@ class Results {
   }
 }
 
-/** Sound that came without a break, as one entry. */
+/** One entry for consecutive chunks of audio. */
 class AudioRun {
   constructor(audio, player) {
     this.audio = audio;

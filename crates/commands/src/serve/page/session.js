@@ -1,4 +1,4 @@
-// A live session on the WebSocket.
+// Live sessions on WebSockets.
 
 const SUBPROTOCOL = "remotemedia";
 const MOST_BUFFERED_BYTES = 64_000;
@@ -6,7 +6,7 @@ const BUFFER_CHECK_MS = 10;
 const DEFAULT_AUDIO = { rate: 16_000, channels: 1, format: "s16le" };
 
 /**
- * Opens sessions, one at a time, and passes on what comes.
+ * Opens sessions, one at a time, and passes their messages to a listener.
  *
  * `listener` has the methods `onState(text, kind)`, `onEvent(event)`, `onOutput(text)`, `onAudio(bytes, audio)` and
  * `onBytes(bytes)`.
@@ -25,7 +25,7 @@ class Connection {
     return this.state === "open";
   }
 
-  /** Have a session that takes audio of this kind, or any for JSON. An older one that does not fit is ended. */
+  /** Make sure that a session is open, for audio of this kind if given. An open one of another kind is ended. */
   async open(input = null) {
     if (this.opening) {
       await this.opening.catch(() => {});
@@ -96,12 +96,12 @@ class Connection {
       this.audio = { rate: event.rate, channels: event.channels, format: event.format };
     } else if (event.$event === "interrupted" && this.state === "ending") {
       this.isLeft = true;
-      this.socket.close(1000); // Nothing more can come.
+      this.socket.close(1000); // No more outputs can follow.
     }
     return this.listener.onEvent(event);
   }
 
-  /** Say in words why the socket was closed, or return `null` if that was expected. */
+  /** Return the reason why the socket was closed, or `null` if that was expected. */
   async explainClose(code, reason) {
     if (this.state === "connecting") {
       return this.explainRefusal();
@@ -109,7 +109,7 @@ class Connection {
     return this.isLeft ? null : describeClose(code, reason, this.state === "ending");
   }
 
-  /** Say why the service did not take the connection: a browser does not tell. */
+  /** Return the reason why no session was opened. Browsers hide the response, so the status is requested. */
   async explainRefusal() {
     const problem = await this.service.ask();
     if (problem) {
@@ -118,7 +118,7 @@ class Connection {
     }
     const { state, sessions } = this.service.view.latest;
     if (state !== "ready") {
-      return `The service takes no new sessions: it is ${state}.`;
+      return `The service accepts no new sessions: it is ${state}.`;
     }
     return sessions.open >= sessions.max
       ? `All ${sessions.max} sessions are in use. Try again when one has ended.`
@@ -142,7 +142,7 @@ class Connection {
     return this.socket.bufferedAmount < MOST_BUFFERED_BYTES;
   }
 
-  /** Wait until the service has taken most of what was sent. */
+  /** Wait until the service has received most of what was sent. */
   async untilRoom() {
     while (this.isOpen && !this.hasRoom) {
       await new Promise((resolve) => setTimeout(resolve, BUFFER_CHECK_MS));
@@ -153,7 +153,7 @@ class Connection {
     this.socket.send(JSON.stringify({ $control: "interrupt" }));
   }
 
-  /** End the input; outputs still come, then the session closes. */
+  /** End the input. The remaining outputs arrive before the service closes the session. */
   end() {
     if (this.isOpen) {
       this.socket.send(JSON.stringify({ $control: "end" }));
@@ -162,7 +162,7 @@ class Connection {
   }
 }
 
-/** Return what a text frame says about the session, or `null` if it is an output. */
+/** Return the event in a text frame, or `null` if the frame is an output. */
 function readEvent(text) {
   if (!text.startsWith("{") || !text.includes('"$event"')) {
     return null;
@@ -189,7 +189,7 @@ function describeClose(code, reason, wasEnding) {
   return `${words[code] ?? `The service has closed the session (code ${code}).`}${reason ? ` ${reason}` : ""}`;
 }
 
-/** Names of subprotocols have few characters; the others are escaped as in addresses. */
+/** Percent-encode the characters that the name of a subprotocol must not contain. */
 function escapeToken(token) {
   return token.replace(
     /[^A-Za-z0-9._~+-]/g,

@@ -1,4 +1,4 @@
-// Asks for the status every second, and shows it: the header, the graph, the table of figures and the recent errors.
+// Requests the status every second, and shows it in the header, the graph, the table and the list of errors.
 
 const POLL_MS = 1000;
 const LONGEST_WAIT_MS = 8000;
@@ -7,7 +7,7 @@ const RATE_WINDOW_MS = 3500;
 const HISTORY_POINTS = 60;
 const TOKEN_KEY = "remotemedia-token";
 
-/** Totals of the last seconds, and the rates they give. */
+/** Computes rates from the totals of the last seconds. */
 class Flow {
   constructor() {
     this.samples = [];
@@ -18,7 +18,7 @@ class Flow {
     const now = performance.now();
     const last = this.samples.at(-1);
     if (last && status.uptime_s < last.uptime) {
-      this.samples = []; // Another process: its totals began anew.
+      this.samples = []; // The service was restarted: its totals began at 0.
     }
     const totals = new Map(status.nodes.map((node) => [node.id, node]));
     this.samples.push({ now, uptime: status.uptime_s, totals });
@@ -32,7 +32,7 @@ class Flow {
     }
   }
 
-  /** The rate of a node's `items_in` or `items_out`, per second. */
+  /** Return the rate of a node's `items_in` or `items_out`, per second. */
   of(id, key) {
     const [first, last] = [this.samples[0], this.samples.at(-1)];
     const seconds = (last.now - first.now) / 1000;
@@ -121,7 +121,7 @@ function showFigures(body, nodes, flow) {
   }
 }
 
-/** Show errors, newest first; one that is shown already keeps its element, and whether it is open. */
+/** Show errors, the newest first. Those that are shown already keep their elements, and stay open. */
 function showErrors(errors) {
   const list = byId("errors");
   const shown = new Map([...list.children].map((element) => [element.dataset.key, element]));
@@ -181,7 +181,7 @@ function createError(error, key) {
   return item;
 }
 
-/** Asks for the status, and for the token where the service needs one. */
+/** Requests the status, and asks the user for the token if the service needs one. */
 class Service {
   constructor(view) {
     this.view = view;
@@ -195,7 +195,7 @@ class Service {
     byId("token-form").addEventListener("submit", (event) => this.takeToken(event));
   }
 
-  /** Ask for the status and show it; ask again in a second, or later if it failed. */
+  /** Request the status and show it. Repeat after a second, or later if that failed. */
   async poll() {
     if (this.isAsking || document.hidden) {
       return;
@@ -235,7 +235,7 @@ class Service {
       };
     } catch (error) {
       if (error instanceof TypeError || error.name === "TimeoutError" || error.name === "AbortError") {
-        return { text: "The service does not respond. The page asks again until it does." };
+        return { text: "The service does not respond. The page retries until it does." };
       }
       return { text: `The response of the service cannot be shown: ${error.message}` };
     }

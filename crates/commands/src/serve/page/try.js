@@ -41,7 +41,7 @@ class TryPanel {
       ready: () =>
         `Session ${event.session} is open: audio of ${formatFrequency(input.rate)}, ${plural(input.channels, "channel")}`,
       interrupted: () => `Interrupted: ${plural(event.dropped ?? 0, "item")} dropped`,
-      end: () => "All outputs have come",
+      end: () => "All outputs have arrived",
       closed: () => event.message,
       audio: () => null,
     };
@@ -93,7 +93,7 @@ class TryPanel {
     this.connection.end();
   }
 
-  /** End the input after a recording or the microphone, if that is wanted. */
+  /** End the input after a recording or the microphone, if the user has chosen that. */
   endAfterAudio() {
     if (byId("end-after-audio").checked) {
       this.connection.end();
@@ -120,7 +120,7 @@ class TryPanel {
     this.checkItem();
   }
 
-  /** Say what would be sent, while it is written. */
+  /** Show what would be sent, on each change of the text. */
   checkItem() {
     const text = byId("item").value;
     const { kind, problem } = judgeItem(text);
@@ -182,7 +182,7 @@ class TryPanel {
       "drop",
       (event) => event.dataTransfer.files[0] && this.readFile(event.dataTransfer.files[0]),
     );
-    // A file that misses the field must not replace the page.
+    // Otherwise a file that is dropped beside the field would replace the page.
     for (const name of ["dragover", "drop"]) {
       window.addEventListener(name, (event) => carriesFile(event) && event.preventDefault());
     }
@@ -235,7 +235,7 @@ class TryPanel {
     this.fileWave.show(this.fileWave.peaks);
   }
 
-  /** Send chunks of 20 ms: as fast as the service takes them, or in real time. */
+  /** Send chunks of 20 ms: as fast as the service receives them, or in real time. */
   async sendChunks(recording, goesOn) {
     const { bytes } = recording;
     const size = chunkSize(recording);
@@ -286,12 +286,12 @@ class TryPanel {
       if (!this.connection.isOpen) {
         return;
       }
-      // Live sound cannot wait for long.
+      // Live audio must not be delayed, so chunks are dropped.
       if (this.connection.socket.bufferedAmount > LAGGING_CHUNKS * bytes.length) {
         lost += 1;
         setText(
           byId("microphone-state"),
-          `The service is too slow: ${(lost / FRAMES_PER_SECOND).toFixed(1)} s of sound left out`,
+          `The service is too slow: ${(lost / FRAMES_PER_SECOND).toFixed(1)} s of audio were dropped`,
         );
         return;
       }
@@ -314,7 +314,7 @@ class TryPanel {
   }
 }
 
-/** Return what kind of JSON a text is, or why it is none. */
+/** Return the kind of a JSON value, or the reason why a text is not JSON. */
 function judgeItem(text) {
   try {
     const value = JSON.parse(text);
@@ -342,7 +342,7 @@ function curlCommand(item, needsToken) {
   return `curl ${new URL("call", location.href)} \\\n  --header 'Content-Type: application/json'${token} \\\n  --data ${quoted}`;
 }
 
-/** Make tabs of buttons: the arrow keys move between them. */
+/** Make buttons work as tabs, with the arrow keys. */
 function addTabs(ids) {
   const tabs = ids.map(byId);
   const select = (chosen) => {

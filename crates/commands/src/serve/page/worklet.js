@@ -1,4 +1,4 @@
-// Runs on the browser's audio thread: makes chunks of 16-bit samples of what the microphone hears.
+// Runs on the browser's audio thread: converts the audio of the microphone to chunks of 16-bit samples.
 
 class PcmWriter extends AudioWorkletProcessor {
   constructor({ processorOptions }) {
