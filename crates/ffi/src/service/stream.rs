@@ -97,7 +97,7 @@ impl StreamClient {
     }
 
     fn ended(&self, items: u64, outcome: Result<(), RunError<PyErr>>) {
-        self.under_way.fetch_sub(items, Ordering::Relaxed);
+        self.count_ends(items);
         let broken = self.broken.lock().take();
         let outcome = match outcome {
             Ok(()) => broken.map_or(Ok(()), |error| Err(RunError::Sink(error))),
@@ -107,6 +107,12 @@ impl StreamClient {
             Err(error) => Err(RunError::Sink(attach(|py| described(py, failure::ended(py, error))))),
         };
         self.outbox.chunk_done(items, outcome);
+    }
+
+    /// So many inputs have ended. The end of input is the last of them, and no item.
+    fn count_ends(&self, inputs: u64) {
+        let less = |items: u64| Some(items.saturating_sub(inputs));
+        self.under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok();
     }
 
     fn next(&self) -> StreamNext {
@@ -174,7 +180,7 @@ impl Client<Object> for StreamClient {
     }
 
     fn interrupted(&self, count: u64) {
-        self.under_way.fetch_sub(count, Ordering::Relaxed);
+        self.count_ends(count);
         self.outbox.interrupted(count);
     }
 
@@ -197,6 +203,7 @@ struct StreamState {
     client: Mutex<Arc<StreamClient>>,
     is_shared: bool,
     changed: Arc<dyn Fn() + Send + Sync>,
+    is_ended: AtomicBool,
     reader: ItemReader,
 }
 
@@ -241,11 +248,11 @@ impl StreamState {
 
     /// End the input, on the intake thread.
     fn end(&self, py: Python<'_>, core: &SessionCore) {
+        self.is_ended.store(true, Ordering::Relaxed);
         let client = self.client();
         match client.context(py) {
             Ok(context) => {
                 client.outbox.expect_input();
-                client.under_way.fetch_add(1, Ordering::Relaxed);
                 let caller = Caller {
                     client: Arc::clone(&client) as Arc<dyn Client<Object>>,
                     context,
@@ -266,6 +273,9 @@ impl StreamState {
             let old = std::mem::replace(&mut *self.client.lock(), new);
             let dropped = old.under_way.load(Ordering::Relaxed);
             leave(py, core.get(), old);
+            if self.is_ended.load(Ordering::Relaxed) {
+                self.end(py, core.get());
+            }
             return done(dropped);
         }
         // It waits for the nodes, and others' items come in meanwhile.
@@ -303,7 +313,13 @@ impl PyStream {
     pub(super) fn new(intake: Arc<Intake>, is_shared: bool, changed: Box<dyn Fn() + Send + Sync>) -> Self {
         let changed: Arc<dyn Fn() + Send + Sync> = changed.into();
         let client = Mutex::new(StreamState::new_client(is_shared, &changed));
-        let state = Arc::new(StreamState { client, is_shared, changed, reader: intake.reader.clone() });
+        let state = Arc::new(StreamState {
+            client,
+            is_shared,
+            changed,
+            is_ended: AtomicBool::new(false),
+            reader: intake.reader.clone(),
+        });
         Self { state, intake }
     }
 }
