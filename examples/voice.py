@@ -179,4 +179,5 @@ def number(words: list[str]) -> int | None:
     return total
 
 
-pipeline = Pipeline([Endpointer(), Recognizer(), Intent()], name="voice")
+# A class: each session has an endpointer of its own, for the audio of one speaker. All share the model.
+pipeline = Pipeline([Endpointer, Recognizer(), Intent()], name="voice")

@@ -23,6 +23,7 @@ mod progress;
 mod run;
 mod sample_format;
 mod serve;
+mod serve_options;
 mod service;
 mod table;
 mod terminal;

@@ -3,6 +3,7 @@
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode};
+use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 
 use crate::serve::reply::Problem;
@@ -34,9 +35,7 @@ pub(crate) fn refusal(settings: &Settings, headers: &HeaderMap, path: &str, is_p
     let is_open = is_preflight || OPEN_PATHS.contains(&path);
     let token = settings.token.as_ref().filter(|_| !is_open)?;
     let bearer = || header(headers, AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
-    let is_it = bearer()
-        .or_else(|| subprotocol_token(headers))
-        .is_some_and(|given| bool::from(given.trim().as_bytes().ct_eq(token)));
+    let is_it = bearer().or_else(|| subprotocol_token(headers)).is_some_and(|given| is_token(given, token));
     (!is_it)
         .then(|| Problem::new(StatusCode::UNAUTHORIZED, "TokenError", "send the header 'Authorization: Bearer TOKEN'"))
 }
@@ -45,6 +44,12 @@ pub(crate) fn refusal(settings: &Settings, headers: &HeaderMap, path: &str, is_p
 fn subprotocol_token(headers: &HeaderMap) -> Option<&str> {
     let protocols = header(headers, SEC_WEBSOCKET_PROTOCOL.as_str())?;
     protocols.split(',').find_map(|protocol| protocol.trim().strip_prefix("token."))
+}
+
+/// Whether this is the token. In the name of a subprotocol, characters that it cannot have are percent-encoded.
+fn is_token(given: &str, token: &[u8]) -> bool {
+    let decoded: Vec<u8> = percent_decode_str(given).collect();
+    bool::from(given.trim().as_bytes().ct_eq(token) | decoded.ct_eq(token))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

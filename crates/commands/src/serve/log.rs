@@ -10,8 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 use remotemedia_runtime::locks::Mutex;
 
 use crate::failure::Failure;
-use crate::serve::log_line::{Entry, Line, LogFormat, Note, NoteKind};
+use crate::serve::log_line::{Entry, Line, Note, NoteKind};
 use crate::serve::log_line::{FailureEntry, RequestEntry};
+use crate::serve_options::LogFormat;
 use crate::terminal;
 
 /// Lines that may wait: those of a tenth of a second at the highest rates.

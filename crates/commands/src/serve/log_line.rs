@@ -6,24 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::Method;
 use axum::http::uri::PathAndQuery;
-use clap::ValueEnum;
 use humantime::format_rfc3339_millis as rfc3339;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::serve::reply::RequestId;
+use crate::serve::request_id::RequestId;
 use crate::serve::trace_context::TraceId;
+use crate::serve_options::LogFormat;
 use crate::service::CallError;
 
 /// Longer paths are cut.
 const LONGEST_PATH: usize = 256;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// A line of text
-    Text,
-    /// A JSON object
-    Json,
-}
 
 /// A line, and when it was made.
 pub(crate) struct Line {

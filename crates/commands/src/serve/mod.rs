@@ -25,6 +25,7 @@ mod openapi;
 mod otlp;
 mod page;
 mod reply;
+mod request_id;
 mod router;
 mod sessions;
 mod settings;
@@ -36,8 +37,6 @@ mod trace_context;
 mod watch;
 mod websocket;
 
-pub(crate) use log_line::LogFormat;
-
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -45,7 +44,7 @@ use std::time::{Duration, Instant};
 
 pub use host::ServeHost;
 
-use crate::cli::{self, ServeOptions};
+use crate::cli;
 use crate::failure::{Failure, FailureKind};
 use crate::loader::{LoadedPipeline, Loader};
 use crate::serve::app::App;
@@ -54,6 +53,7 @@ use crate::serve::log::Log;
 use crate::serve::log_line::NoteKind;
 use crate::serve::sessions::Sessions;
 use crate::serve::settings::Settings;
+use crate::serve_options::ServeOptions;
 use crate::service::ServiceMaker;
 use crate::terminal;
 

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use remotemedia_runtime::Value;
 use serde_json::{Map, json};
@@ -10,37 +10,11 @@ use serde_json::{Map, json};
 use crate::output::json;
 use crate::serve::blocking::beside_others;
 use crate::serve::log_line::FailureEntry;
+use crate::serve::request_id::RequestId;
 use crate::service::{CallError, CallErrorKind};
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
-const REQUEST_ID: &str = "x-request-id";
-
-/// Longer ids are not taken over.
-const LONGEST_ID: usize = 128;
-
-/// Names a request in its response, in errors and in logs.
-#[derive(Clone, Debug)]
-pub(crate) struct RequestId(HeaderValue);
-
-impl RequestId {
-    /// The one that the client has given, or a new one.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let is_fine =
-            |id: &&HeaderValue| (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
-        Self(headers.get(REQUEST_ID).filter(is_fine).cloned().unwrap_or_else(|| {
-            HeaderValue::from_str(&format!("{:016x}", fastrand::u64(..))).expect("hexadecimal digits are visible")
-        }))
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
-    }
-
-    pub(crate) fn put_into(&self, headers: &mut HeaderMap) {
-        headers.insert(REQUEST_ID, self.0.clone());
-    }
-}
 
 /// Why a request has no other response.
 #[derive(Debug)]

@@ -14,7 +14,8 @@ use axum::{Extension, Router, middleware};
 use crate::serve::app::App;
 use crate::serve::audio_query::AudioQuery;
 use crate::serve::metrics::MEDIA_TYPE;
-use crate::serve::reply::{Problem, RequestId};
+use crate::serve::reply::Problem;
+use crate::serve::request_id::RequestId;
 use crate::serve::{page, reply, status, stream, watch, websocket};
 
 pub(crate) fn router(app: Arc<App>) -> Router {

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 use std::{fs, path::Path};
 
-use crate::cli::ServeOptions;
 use crate::failure::Failure;
 use crate::serve::cors::Cors;
 use crate::serve::otlp::Collector;
 use crate::serve::tls::Tls;
+use crate::serve_options::ServeOptions;
 use crate::terminal;
 
 /// A token is compared as a whole, so it is kept as bytes.

@@ -25,7 +25,8 @@ use crate::serve::app::App;
 use crate::serve::audio_query::AudioQuery;
 use crate::serve::body::media_type;
 use crate::serve::live::{LiveStream, admitted};
-use crate::serve::reply::{Problem, RequestId};
+use crate::serve::reply::Problem;
+use crate::serve::request_id::RequestId;
 use crate::service::StreamNext;
 
 /// How long a body may bring nothing.

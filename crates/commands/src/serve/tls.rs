@@ -10,9 +10,9 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{Error as TlsError, ServerConfig};
 
-use crate::cli::TlsOptions;
 use crate::failure::Failure;
 use crate::serve::certificate_dates;
+use crate::serve_options::TlsOptions;
 use crate::terminal;
 
 /// What is spoken over TLS.

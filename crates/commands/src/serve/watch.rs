@@ -20,7 +20,7 @@ use crate::serve::app::App;
 use crate::serve::call_trace::SpanContext;
 use crate::serve::connection::Peer;
 use crate::serve::log_line::RequestEntry;
-use crate::serve::reply::RequestId;
+use crate::serve::request_id::RequestId;
 use crate::serve::span::{Span, SpanKind};
 use crate::serve::trace_context::TraceContext;
 use crate::serve::{access, span};

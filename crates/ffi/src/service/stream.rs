@@ -3,7 +3,7 @@
 //! Items are put in by the intake thread. Outputs are converted on the threads of the nodes, and wait as values, so that the threads of the
 //! network need no interpreter.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use pyo3::prelude::*;
@@ -62,12 +62,17 @@ struct StreamClient {
     broken: Mutex<Option<CallError>>,
     /// Others use the nodes, too.
     is_shared: bool,
+    /// Too many outputs wait: the client gets no more of them.
+    is_cut_off: AtomicBool,
+    changed: Arc<dyn Fn() + Send + Sync>,
     context: OnceLock<CallerContext>,
 }
 
 impl StreamClient {
-    fn new(is_shared: bool, changed: Box<dyn Fn() + Send + Sync>) -> Self {
-        let outbox = Outbox::new(OWN_CAPACITY, Some(changed));
+    fn new(is_shared: bool, changed: &Arc<dyn Fn() + Send + Sync>) -> Self {
+        let changed = Arc::clone(changed);
+        let notify = Arc::clone(&changed);
+        let outbox = Outbox::new(OWN_CAPACITY, Some(Box::new(move || notify())));
         if is_shared {
             outbox.set_overflow(Overflow::Keep);
         }
@@ -77,6 +82,8 @@ impl StreamClient {
             under_way: AtomicU64::new(0),
             broken: Mutex::default(),
             is_shared,
+            is_cut_off: AtomicBool::new(false),
+            changed,
             context: OnceLock::new(),
         }
     }
@@ -90,7 +97,7 @@ impl StreamClient {
     }
 
     fn ended(&self, items: u64, outcome: Result<(), RunError<PyErr>>) {
-        self.under_way.fetch_sub(items, Ordering::Relaxed);
+        self.count_ends(items);
         let broken = self.broken.lock().take();
         let outcome = match outcome {
             Ok(()) => broken.map_or(Ok(()), |error| Err(RunError::Sink(error))),
@@ -102,7 +109,22 @@ impl StreamClient {
         self.outbox.chunk_done(items, outcome);
     }
 
+    /// So many inputs have ended. The end of input is the last of them, and no item.
+    fn count_ends(&self, inputs: u64) {
+        let less = |items: u64| Some(items.saturating_sub(inputs));
+        self.under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok();
+    }
+
     fn next(&self) -> StreamNext {
+        if self.is_cut_off.load(Ordering::Acquire) {
+            return StreamNext::Failed(CallError {
+                kind: CallErrorKind::Client,
+                type_name: "SlowClientError".to_owned(),
+                message: format!("the client left outputs of more than {} MiB waiting", MAX_KEPT_BYTES >> 20),
+                node_id: None,
+                traceback: None,
+            });
+        }
         match self.outbox.next(std::time::Duration::ZERO) {
             Next::Output(Sent { value, bytes }) => {
                 self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -118,6 +140,9 @@ impl StreamClient {
 
 impl Client<Object> for StreamClient {
     fn output(&self, output: Object) {
+        if self.is_cut_off.load(Ordering::Acquire) {
+            return;
+        }
         let value = match attach(|py| value_of(py, &output).map_err(|error| described(py, error))) {
             Ok(value) => value,
             Err(error) => {
@@ -127,15 +152,9 @@ impl Client<Object> for StreamClient {
         };
         let bytes = sized(&value);
         if self.kept_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_KEPT_BYTES && self.is_shared {
-            self.broken.lock().get_or_insert_with(|| CallError {
-                kind: CallErrorKind::Client,
-                type_name: "SlowClientError".to_owned(),
-                message: format!("the client left outputs of more than {} MiB waiting", MAX_KEPT_BYTES >> 20),
-                node_id: None,
-                traceback: None,
-            });
-            self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return;
+            self.is_cut_off.store(true, Ordering::Release);
+            self.outbox.forget();
+            return (self.changed)();
         }
         Client::output(&self.outbox, Sent { value, bytes });
     }
@@ -161,7 +180,7 @@ impl Client<Object> for StreamClient {
     }
 
     fn interrupted(&self, count: u64) {
-        self.under_way.fetch_sub(count, Ordering::Relaxed);
+        self.count_ends(count);
         self.outbox.interrupted(count);
     }
 
@@ -184,6 +203,7 @@ struct StreamState {
     client: Mutex<Arc<StreamClient>>,
     is_shared: bool,
     changed: Arc<dyn Fn() + Send + Sync>,
+    is_ended: AtomicBool,
     reader: ItemReader,
 }
 
@@ -193,8 +213,7 @@ impl StreamState {
     }
 
     fn new_client(is_shared: bool, changed: &Arc<dyn Fn() + Send + Sync>) -> Arc<StreamClient> {
-        let changed = Arc::clone(changed);
-        Arc::new(StreamClient::new(is_shared, Box::new(move || changed())))
+        Arc::new(StreamClient::new(is_shared, changed))
     }
 
     /// Put an item in, on the intake thread.
@@ -229,11 +248,11 @@ impl StreamState {
 
     /// End the input, on the intake thread.
     fn end(&self, py: Python<'_>, core: &SessionCore) {
+        self.is_ended.store(true, Ordering::Relaxed);
         let client = self.client();
         match client.context(py) {
             Ok(context) => {
                 client.outbox.expect_input();
-                client.under_way.fetch_add(1, Ordering::Relaxed);
                 let caller = Caller {
                     client: Arc::clone(&client) as Arc<dyn Client<Object>>,
                     context,
@@ -254,6 +273,9 @@ impl StreamState {
             let old = std::mem::replace(&mut *self.client.lock(), new);
             let dropped = old.under_way.load(Ordering::Relaxed);
             leave(py, core.get(), old);
+            if self.is_ended.load(Ordering::Relaxed) {
+                self.end(py, core.get());
+            }
             return done(dropped);
         }
         // It waits for the nodes, and others' items come in meanwhile.
@@ -291,7 +313,13 @@ impl PyStream {
     pub(super) fn new(intake: Arc<Intake>, is_shared: bool, changed: Box<dyn Fn() + Send + Sync>) -> Self {
         let changed: Arc<dyn Fn() + Send + Sync> = changed.into();
         let client = Mutex::new(StreamState::new_client(is_shared, &changed));
-        let state = Arc::new(StreamState { client, is_shared, changed, reader: intake.reader.clone() });
+        let state = Arc::new(StreamState {
+            client,
+            is_shared,
+            changed,
+            is_ended: AtomicBool::new(false),
+            reader: intake.reader.clone(),
+        });
         Self { state, intake }
     }
 }

@@ -38,7 +38,10 @@ pub(crate) fn document(pipeline: &str, settings: &Settings, item_schemas: Option
 
 fn paths(types: &ItemTypes, settings: &Settings) -> Value {
     let is_guarded = settings.token.is_some();
-    let report = |id: &str, summary: &str, content: &Value| json!({ "get": { "operationId": id, "summary": summary, "responses": answers(is_guarded, &[], "What is known now", content) } });
+    let report = |id: &str, summary: &str, content: &Value| {
+        let responses = answers(is_guarded, &[], "What is known now", content);
+        json!({ "get": { "operationId": id, "summary": summary, "responses": responses } })
+    };
     let page = json!({ "text/html": { "schema": { "type": "string" } } });
     json!({
         "/call": { "post": call(types, settings) },
@@ -69,7 +72,11 @@ fn call(types: &ItemTypes, settings: &Settings) -> Value {
         "operationId": "call",
         "summary": "Pass one item through the pipeline",
         "description": "The result is null for no output, the only output, or a list of several.",
-        "requestBody": { "required": true, "description": description, "content": input_content(&types.input, "application/json") },
+        "requestBody": {
+            "required": true,
+            "description": description,
+            "content": input_content(&types.input, "application/json"),
+        },
         "responses": answers(
             settings.token.is_some(),
             &["400", "408", "413", "415", "500", "503", "504"],

@@ -15,12 +15,17 @@ use crate::input::Layout;
 use crate::serve::app::App;
 use crate::serve::blocking::beside_others;
 use crate::serve::live::{LiveStream, Putting, admitted};
-use crate::serve::reply::{Problem, RequestId};
+use crate::serve::reply::Problem;
+use crate::serve::request_id::RequestId;
 use crate::service::{CallError, CallErrorKind, StreamNext};
 
 /// What one connection may hold of messages that wait to be put in: the rest waits with the client.
 const MAX_WAITING_BYTES: usize = 1 << 20;
 const MAX_WAITING: usize = 1024;
+
+/// Outputs that are sent before the client is listened to again, and their size.
+const MAX_SENT: usize = 64;
+const MAX_SENT_BYTES: usize = 256 * 1024;
 
 /// A client from which nothing comes is asked whether it is there, and left after twice this time.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -86,11 +91,12 @@ impl<'a> Conversation<'a> {
     }
 
     async fn step(&mut self, socket: &mut Socket, pings: &mut Interval) -> Result<(), Farewell> {
-        self.send_ready(socket).await?;
+        let has_more = self.send_ready(socket).await?;
         self.put_next();
         let may_read = self.waiting.len() < MAX_WAITING && self.waiting_bytes < MAX_WAITING_BYTES;
         let event = tokio::select! {
             () = self.live.changed() => Event::Changed,
+            () = std::future::ready(()), if has_more => Event::Changed,
             outcome = admitted(&mut self.putting) => Event::Admitted(outcome),
             message = socket.receive(), if may_read => Event::Received(message),
             () = self.app.drained(), if !self.is_draining => Event::Draining,
@@ -133,14 +139,15 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Send the outputs that are there.
-    async fn send_ready(&mut self, socket: &mut Socket) -> Result<(), Farewell> {
-        let mut has_sent = false;
-        loop {
+    /// Send the outputs that are there, but not so many that the client is not heard meanwhile. Returns whether there may be more.
+    async fn send_ready(&mut self, socket: &mut Socket) -> Result<bool, Farewell> {
+        let (mut sent, mut sent_bytes) = (0, 0);
+        while sent < MAX_SENT && sent_bytes < MAX_SENT_BYTES {
             match self.live.ready() {
                 StreamNext::Nothing => break,
                 StreamNext::Output(value) => match self.writer.write(value) {
                     Ok((announcement, message)) => {
+                        sent_bytes += size_of_message(&message);
                         if let Some(announcement) = announcement {
                             socket.feed(announcement).await?;
                         }
@@ -155,12 +162,12 @@ impl<'a> Conversation<'a> {
                 }
                 StreamNext::Failed(error) => self.send_error(socket, error).await?,
             }
-            has_sent = true;
+            sent += 1;
         }
-        if has_sent {
+        if sent > 0 {
             socket.flush().await?;
         }
-        Ok(())
+        Ok(sent == MAX_SENT || sent_bytes >= MAX_SENT_BYTES)
     }
 
     /// Tell the client of the error of an item. After one that is not about an item, the session ends.

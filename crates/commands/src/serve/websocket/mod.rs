@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::input::Layout;
 use crate::serve::app::App;
 use crate::serve::live::LiveStream;
-use crate::serve::reply::RequestId;
+use crate::serve::request_id::RequestId;
 use conversation::Conversation;
 use socket::Socket;
 

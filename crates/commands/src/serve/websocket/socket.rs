@@ -70,9 +70,9 @@ impl Socket {
     pub(super) async fn close(mut self, code: u16, reason: &str) {
         let frame = CloseFrame { code, reason: shortened(reason).into() };
         let farewell = async {
-            if self.send(Message::Close(Some(frame))).await.is_ok() {
-                while let Some(Ok(_)) = self.0.recv().await {}
-            }
+            // It fails if the client has closed first: reading on sends the reply to that.
+            self.send(Message::Close(Some(frame))).await.ok();
+            while let Some(Ok(_)) = self.0.recv().await {}
         };
         timeout(CLOSE_TIMEOUT, farewell).await.ok();
     }
