@@ -11,19 +11,19 @@ use prometheus::IntGauge;
 use remotemedia_runtime::{Plan, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use crate::serve::blocking::beside_others;
-use crate::serve::body;
-use crate::serve::body_rate::{SlowBodyError, TimedBody};
-use crate::serve::call_trace::{CallTrace, SpanContext};
-use crate::serve::errors::RecentErrors;
-use crate::serve::log::Log;
-use crate::serve::log_line::FailureEntry;
-use crate::serve::metrics::RequestMetrics;
-use crate::serve::otlp::Tracer;
-use crate::serve::reply::Problem;
-use crate::serve::request_id::RequestId;
+use crate::serve::connections::body_rate::{SlowBodyError, TimedBody};
+use crate::serve::observing::errors::RecentErrors;
+use crate::serve::observing::log::Log;
+use crate::serve::observing::log_line::FailureEntry;
+use crate::serve::observing::metrics::RequestMetrics;
+use crate::serve::requests::blocking::beside_others;
+use crate::serve::requests::body;
+use crate::serve::requests::reply::Problem;
+use crate::serve::requests::request_id::RequestId;
 use crate::serve::sessions::Sessions;
 use crate::serve::settings::Settings;
+use crate::serve::tracing::call_trace::{CallTrace, SpanContext};
+use crate::serve::tracing::otlp::Tracer;
 use crate::service::{CallError, CallErrorKind, CallId, Service};
 
 /// What all requests share.

@@ -1,40 +1,18 @@
-//! `serve`: a pipeline on HTTP.
+//! `serve`: a pipeline on HTTP and WebSocket.
 //!
 //! Connections and requests are handled on a runtime of their own, on which no node ever runs: items go to a
 //! [`Service`](crate::service::Service), which replies from its own threads.
 
-mod access;
 mod app;
-mod audio_query;
-mod blocking;
-mod body;
-mod body_rate;
-mod call_trace;
-mod certificate_dates;
-mod connection;
-mod cors;
-mod descriptors;
-mod errors;
+mod connections;
 mod host;
-mod listener;
-mod live;
-mod log;
-mod log_line;
-mod metrics;
+mod observing;
 mod openapi;
-mod otlp;
-mod page;
-mod reply;
-mod request_id;
+mod requests;
 mod router;
 mod sessions;
 mod settings;
-mod span;
-mod status;
-mod stream;
-mod tls;
-mod trace_context;
-mod watch;
+mod tracing;
 mod websocket;
 
 use std::ffi::OsString;
@@ -48,9 +26,10 @@ use crate::cli;
 use crate::failure::{Failure, FailureKind};
 use crate::loader::{LoadedPipeline, Loader};
 use crate::serve::app::App;
+use crate::serve::connections::{descriptors, listener};
 use crate::serve::host::CommandHost;
-use crate::serve::log::Log;
-use crate::serve::log_line::NoteKind;
+use crate::serve::observing::log::Log;
+use crate::serve::observing::log_line::NoteKind;
 use crate::serve::sessions::Sessions;
 use crate::serve::settings::Settings;
 use crate::serve_options::ServeOptions;

@@ -12,11 +12,13 @@ use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
 
 use crate::serve::app::App;
-use crate::serve::audio_query::AudioQuery;
-use crate::serve::metrics::MEDIA_TYPE;
-use crate::serve::reply::Problem;
-use crate::serve::request_id::RequestId;
-use crate::serve::{page, reply, status, stream, watch, websocket};
+use crate::serve::observing::metrics::MEDIA_TYPE;
+use crate::serve::observing::{status, watch};
+use crate::serve::requests::audio_query::AudioQuery;
+use crate::serve::requests::reply::Problem;
+use crate::serve::requests::request_id::RequestId;
+use crate::serve::requests::{page, reply, stream};
+use crate::serve::websocket;
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     let known = Router::new()

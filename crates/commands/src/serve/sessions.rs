@@ -12,7 +12,7 @@ use remotemedia_runtime::locks::{Condvar, Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::failure::Failure;
-use crate::serve::reply::Problem;
+use crate::serve::requests::reply::Problem;
 use crate::service::{Service, ServiceMaker};
 use crate::terminal;
 

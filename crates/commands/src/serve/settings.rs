@@ -5,9 +5,9 @@ use std::time::Duration;
 use std::{fs, path::Path};
 
 use crate::failure::Failure;
-use crate::serve::cors::Cors;
-use crate::serve::otlp::Collector;
-use crate::serve::tls::Tls;
+use crate::serve::connections::tls::Tls;
+use crate::serve::requests::cors::Cors;
+use crate::serve::tracing::otlp::Collector;
 use crate::serve_options::ServeOptions;
 use crate::terminal;
 

@@ -13,10 +13,10 @@ use super::messages::{self, Reader, Request, Writer};
 use super::socket::{Farewell, Gone, Socket};
 use crate::input::Layout;
 use crate::serve::app::App;
-use crate::serve::blocking::beside_others;
-use crate::serve::live::{LiveStream, Putting, admitted};
-use crate::serve::reply::Problem;
-use crate::serve::request_id::RequestId;
+use crate::serve::requests::blocking::beside_others;
+use crate::serve::requests::live::{LiveStream, Putting, admitted};
+use crate::serve::requests::reply::Problem;
+use crate::serve::requests::request_id::RequestId;
 use crate::service::{CallError, CallErrorKind, StreamNext};
 
 /// What one connection may hold of messages that wait to be put in: the rest waits with the client.

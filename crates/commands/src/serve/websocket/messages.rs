@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::input::{Layout, json as json_items};
 use crate::output::json;
-use crate::serve::reply::Problem;
-use crate::serve::request_id::RequestId;
+use crate::serve::requests::reply::Problem;
+use crate::serve::requests::request_id::RequestId;
 
 /// What a client asks for.
 #[derive(Debug, PartialEq)]

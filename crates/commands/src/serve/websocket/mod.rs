@@ -13,8 +13,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::input::Layout;
 use crate::serve::app::App;
-use crate::serve::live::LiveStream;
-use crate::serve::request_id::RequestId;
+use crate::serve::requests::live::LiveStream;
+use crate::serve::requests::request_id::RequestId;
 use conversation::Conversation;
 use socket::Socket;
 

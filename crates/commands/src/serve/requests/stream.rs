@@ -22,11 +22,11 @@ use crate::failure::Failure;
 use crate::input::{Items, json as json_items, pcm, wav};
 use crate::output::json;
 use crate::serve::app::App;
-use crate::serve::audio_query::AudioQuery;
-use crate::serve::body::media_type;
-use crate::serve::live::{LiveStream, admitted};
-use crate::serve::reply::Problem;
-use crate::serve::request_id::RequestId;
+use crate::serve::requests::audio_query::AudioQuery;
+use crate::serve::requests::body::media_type;
+use crate::serve::requests::live::{LiveStream, admitted};
+use crate::serve::requests::reply::Problem;
+use crate::serve::requests::request_id::RequestId;
 use crate::service::StreamNext;
 
 /// How long a body may bring nothing.

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::serve::trace_context::TraceId;
+use crate::serve::tracing::trace_context::TraceId;
 
 const SCOPE: &str = "remotemedia";
 

@@ -11,7 +11,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{Error as TlsError, ServerConfig};
 
 use crate::failure::Failure;
-use crate::serve::certificate_dates;
+use crate::serve::connections::certificate_dates;
 use crate::serve_options::TlsOptions;
 use crate::terminal;
 

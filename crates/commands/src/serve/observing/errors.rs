@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use remotemedia_runtime::locks::Mutex;
 use serde_json::{Value, json};
 
-use crate::serve::request_id::RequestId;
+use crate::serve::requests::request_id::RequestId;
 use crate::service::CallError;
 
 /// Errors that are remembered.

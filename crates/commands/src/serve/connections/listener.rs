@@ -14,8 +14,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::failure::Failure;
 use crate::serve::app::App;
-use crate::serve::connection::Placed;
-use crate::serve::{connection, descriptors, router};
+use crate::serve::connections::connection::Placed;
+use crate::serve::connections::{connection, descriptors};
+use crate::serve::router;
 use crate::terminal;
 
 /// The pause after an error of `accept`, such as too many open files.

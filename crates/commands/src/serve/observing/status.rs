@@ -4,7 +4,7 @@ use remotemedia_runtime::{NodeMetrics, Plan};
 use serde_json::{Value, json};
 
 use crate::serve::app::App;
-use crate::serve::metrics::Fill;
+use crate::serve::observing::metrics::Fill;
 
 /// How full the service is. May wait.
 pub(crate) fn fill(app: &App) -> Fill {

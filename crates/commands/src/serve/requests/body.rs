@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use remotemedia_runtime::Value;
 
 use crate::input::{json, wav};
-use crate::serve::reply::Problem;
+use crate::serve::requests::reply::Problem;
 
 /// A recording is one item: it is read in pieces of this length, which are put together.
 const CHUNK_MS: u32 = 60_000;

@@ -8,9 +8,9 @@ use remotemedia_runtime::Value;
 use serde_json::{Map, json};
 
 use crate::output::json;
-use crate::serve::blocking::beside_others;
-use crate::serve::log_line::FailureEntry;
-use crate::serve::request_id::RequestId;
+use crate::serve::observing::log_line::FailureEntry;
+use crate::serve::requests::blocking::beside_others;
+use crate::serve::requests::request_id::RequestId;
 use crate::service::{CallError, CallErrorKind};
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::input::Layout;
 use crate::sample_format::SampleFormat;
-use crate::serve::reply::Problem;
+use crate::serve::requests::reply::Problem;
 
 const DEFAULT_RATE: u32 = 16_000;
 const DEFAULT_CHUNK_MS: u32 = 20;

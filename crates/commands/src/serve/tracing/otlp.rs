@@ -18,9 +18,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::failure::Failure;
-use crate::serve::log::Log;
-use crate::serve::log_line::NoteKind;
-use crate::serve::span::{Span, export_request};
+use crate::serve::observing::log::Log;
+use crate::serve::observing::log_line::NoteKind;
+use crate::serve::tracing::span::{Span, export_request};
 
 /// Spans that may wait.
 const CAPACITY: usize = 8192;
@@ -208,14 +208,14 @@ impl Exporter {
         let mut stopped = self.stopped.clone();
         let first = tokio::select! {
             span = self.spans.recv() => span,
-            () = crate::serve::connection::stop(&mut stopped) => None,
+            () = crate::serve::connections::connection::stop(&mut stopped) => None,
         };
         batch.extend(first);
         let until = Instant::now() + INTERVAL;
         while !batch.is_empty() && batch.len() < LARGEST_BATCH {
             let next = tokio::select! {
                 span = timeout_at(until, self.spans.recv()) => span.ok().flatten(),
-                () = crate::serve::connection::stop(&mut stopped) => None,
+                () = crate::serve::connections::connection::stop(&mut stopped) => None,
             };
             let Some(span) = next else { break };
             batch.push(span);
@@ -240,7 +240,7 @@ impl Exporter {
             }
             tokio::select! {
                 () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-                () = crate::serve::connection::stop(&mut stopped) => {}
+                () = crate::serve::connections::connection::stop(&mut stopped) => {}
             }
         }
     }

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use remotemedia_runtime::locks::Mutex;
 use serde_json::json;
 
-use crate::serve::otlp::Tracer;
-use crate::serve::span::{Span, SpanKind, new_id};
-use crate::serve::trace_context::TraceId;
+use crate::serve::tracing::otlp::Tracer;
+use crate::serve::tracing::span::{Span, SpanKind, new_id};
+use crate::serve::tracing::trace_context::TraceId;
 use crate::service::{CallError, OnStep};
 
 /// The span of a request, for those under it. Requests that are not recorded have none.

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 
-use crate::serve::reply::Problem;
+use crate::serve::requests::reply::Problem;
 use crate::serve::settings::{Settings, is_loopback};
 
 /// Paths for those who have no token: balancers, and the page, which asks for it.
@@ -78,7 +78,7 @@ fn is_own_origin(origin: &str, host: Option<&str>, is_tls: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::cors::Cors;
+    use crate::serve::requests::cors::Cors;
 
     fn settings(host: &str, token: Option<&str>) -> Settings {
         Settings {

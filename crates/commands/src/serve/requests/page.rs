@@ -9,29 +9,29 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use crate::serve::reply;
+use crate::serve::requests::reply;
 
 const STYLE: &str =
-    concat!(include_str!("page/style.css"), include_str!("page/graph.css"), include_str!("page/panels.css"));
+    concat!(include_str!("../page/style.css"), include_str!("../page/graph.css"), include_str!("../page/panels.css"));
 
 /// In the order of their dependence; the last one starts the page.
 const SCRIPT: &str = concat!(
-    include_str!("page/elements.js"),
-    include_str!("page/layout.js"),
-    include_str!("page/graph.js"),
-    include_str!("page/status.js"),
-    include_str!("page/json.js"),
-    include_str!("page/audio.js"),
-    include_str!("page/results.js"),
-    include_str!("page/session.js"),
-    include_str!("page/try.js"),
-    include_str!("page/main.js"),
+    include_str!("../page/elements.js"),
+    include_str!("../page/layout.js"),
+    include_str!("../page/graph.js"),
+    include_str!("../page/status.js"),
+    include_str!("../page/json.js"),
+    include_str!("../page/audio.js"),
+    include_str!("../page/results.js"),
+    include_str!("../page/session.js"),
+    include_str!("../page/try.js"),
+    include_str!("../page/main.js"),
 );
 
 static PAGE: LazyLock<String> = LazyLock::new(|| {
-    include_str!("page/index.html")
+    include_str!("../page/index.html")
         .replacen("/*STYLE*/", STYLE, 1)
-        .replacen("/*WORKLET*/", include_str!("page/worklet.js"), 1)
+        .replacen("/*WORKLET*/", include_str!("../page/worklet.js"), 1)
         .replacen("/*SCRIPT*/", SCRIPT, 1)
 });
 

@@ -17,13 +17,14 @@ use http_body::{Frame, SizeHint};
 use serde_json::json;
 
 use crate::serve::app::App;
-use crate::serve::call_trace::SpanContext;
-use crate::serve::connection::Peer;
-use crate::serve::log_line::RequestEntry;
-use crate::serve::request_id::RequestId;
-use crate::serve::span::{Span, SpanKind};
-use crate::serve::trace_context::TraceContext;
-use crate::serve::{access, span};
+use crate::serve::connections::connection::Peer;
+use crate::serve::observing::log_line::RequestEntry;
+use crate::serve::requests::access;
+use crate::serve::requests::request_id::RequestId;
+use crate::serve::tracing::call_trace::SpanContext;
+use crate::serve::tracing::span;
+use crate::serve::tracing::span::{Span, SpanKind};
+use crate::serve::tracing::trace_context::TraceContext;
 
 /// What logs and metrics show where the client has gone before its response, as others do.
 const CLIENT_GONE: u16 = 499;

@@ -9,8 +9,8 @@ use axum::http::uri::PathAndQuery;
 use humantime::format_rfc3339_millis as rfc3339;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::serve::request_id::RequestId;
-use crate::serve::trace_context::TraceId;
+use crate::serve::requests::request_id::RequestId;
+use crate::serve::tracing::trace_context::TraceId;
 use crate::serve_options::LogFormat;
 use crate::service::CallError;
 

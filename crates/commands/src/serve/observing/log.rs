@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use remotemedia_runtime::locks::Mutex;
 
 use crate::failure::Failure;
-use crate::serve::log_line::{Entry, Line, Note, NoteKind};
-use crate::serve::log_line::{FailureEntry, RequestEntry};
+use crate::serve::observing::log_line::{Entry, Line, Note, NoteKind};
+use crate::serve::observing::log_line::{FailureEntry, RequestEntry};
 use crate::serve_options::LogFormat;
 use crate::terminal;
 
