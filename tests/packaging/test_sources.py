@@ -43,7 +43,7 @@ def files_below(*folders: str) -> set[str]:
         str(path.relative_to(ROOT))
         for folder in folders
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.suffix in {".json", ".py", ".pyi", ".rs", ".typed"}
+        if path.is_file() and path.suffix in {".css", ".html", ".js", ".json", ".py", ".pyi", ".rs", ".typed"}
     }
 
 
