@@ -32,6 +32,16 @@ def test_calls_over_the_limit_are_refused_at_once(serve):
     assert server.call(0).status == 200
 
 
+def test_those_who_send_slowly_keep_nobody_out(serve):
+    server = serve("add", "--max-in-flight", "1")
+    with contextlib.ExitStack() as clients:
+        for _ in range(3):
+            client = clients.enter_context(socket.create_connection(server.address, timeout=30))
+            client.sendall(b"POST /call HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n1")
+
+        assert server.call(1).json == 2
+
+
 def count_descriptors(server):
     return sum(1 for _ in Path(f"/proc/{server.process.pid}/fd").iterdir())
 

@@ -71,7 +71,7 @@ impl App {
 
     /// Take a place for a stream.
     pub(crate) fn reserve(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Problem::busy("too many calls are in progress"))
+        Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| too_many())
     }
 
     /// What clients learn of an error, which is remembered and logged if it is that of a node.
@@ -85,12 +85,14 @@ impl App {
 
     /// Pass one item through the nodes.
     pub(crate) async fn call(&self, head: &Parts, body: Body, id: &RequestId) -> Result<Vec<Value>, Problem> {
-        let Ok(_room) = self.in_flight.try_acquire() else {
-            return Err(Problem::busy("too many calls are in progress"));
-        };
-        let _counted = Counted::new(&self.metrics.in_progress);
+        if self.in_flight.available_permits() == 0 {
+            return Err(too_many());
+        }
         let work = async {
             let body = self.read(body).await?;
+            // Not earlier: slow senders would keep others out.
+            let _room = self.in_flight.try_acquire().map_err(|_| too_many())?;
+            let _counted = Counted::new(&self.metrics.in_progress);
             let item = beside_others(body.len(), || body::item(&head.headers, body))?;
             let (sender, receiver) = oneshot::channel();
             let service = self.sessions.shared();
@@ -136,6 +138,10 @@ impl App {
             }
         })
     }
+}
+
+fn too_many() -> Problem {
+    Problem::busy("too many calls are in progress")
 }
 
 /// Counts what is in progress, until it is dropped.
