@@ -160,15 +160,15 @@ mod tests {
     fn lines_that_find_no_room_are_counted() {
         let (allow, allowed) = sync_channel::<()>(0);
         let (written, lines) = sync_channel(CAPACITY);
-        let (begin, begun) = sync_channel(1);
+        let (notify, has_begun) = sync_channel(1);
         let log = Log::start_with(None, move |bytes| {
-            begin.try_send(()).ok();
+            notify.try_send(()).ok();
             allowed.recv().ok();
             written.send(String::from_utf8_lossy(bytes).into_owned()).unwrap();
         });
         let log = log.unwrap();
         log.note(NoteKind::Start, "line");
-        begun.recv().unwrap();
+        has_begun.recv().unwrap();
 
         // While the first one is being written.
         for _ in 0..2 * CAPACITY {
