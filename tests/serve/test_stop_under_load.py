@@ -31,7 +31,8 @@ class Client:
     is_over: threading.Event = field(default_factory=threading.Event)
 
     def run(self):
-        with contextlib.suppress(ConnectionRefusedError):
+        # Reset: the service stopped listening while the connection waited to be accepted.
+        with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):
             while not self.is_over.is_set():
                 with contextlib.closing(connect(self.server)) as connection:
                     self.call_on(connection)
