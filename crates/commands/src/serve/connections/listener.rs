@@ -1,7 +1,9 @@
 //! Accepts connections, and ends them together.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use axum::Router;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::unconstrained;
 use tokio_rustls::TlsAcceptor;
 
 use crate::failure::Failure;
@@ -103,11 +106,20 @@ async fn accept_all(listener: tokio::net::TcpListener, app: &Arc<App>, mut stopp
     let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
     let tls = app.settings.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)));
     let connections = Connections { router: router::router(Arc::clone(app)), tls, stopped: stopped.clone(), alive };
+    // Begun once: its time does not start anew with each connection.
+    let mut stop = pin!(connection::stop(&mut stopped));
     loop {
         tokio::select! {
-            biased;
             (stream, peer, place) = acceptor.accept() => connections.start(stream, peer, place),
-            () = connection::stop(&mut stopped) => break,
+            () = &mut stop => break,
+        }
+    }
+    // Those that wait in the queue connected before; more than it holds have not.
+    for _ in 0..BACKLOG {
+        tokio::select! {
+            biased;
+            (stream, peer, place) = unconstrained(acceptor.accept()) => connections.start(stream, peer, place),
+            () = ready(()) => break,
         }
     }
     drop((acceptor, connections));
