@@ -57,10 +57,10 @@ def union(sets):
     return set().union(*sets)
 
 
-def stop_under_load(server, pause_secs):
+def stop_under_load(server, pause_secs, keeps_connection=lambda number: number % 4 > 0):
     """Stop a service after a pause; return the exit code, the time of the signal and the clients."""
     clients = [
-        Client(server, itertools.count(number, CLIENTS), keeps_connection=number % 4 > 0)
+        Client(server, itertools.count(number, CLIENTS), keeps_connection(number))
         for number in range(CLIENTS)
     ]
     threads = [threading.Thread(target=client.run) for client in clients]
@@ -96,3 +96,15 @@ def test_no_request_that_was_accepted_is_lost(serve, tmp_path, monkeypatch, time
         assert answered - set(processed) == set()
         sent = [item for client in clients for item, at in client.sent.items() if at < signalled]
         assert set(sent) - answered == set(), f"{number}: sent before the signal, but not processed"
+
+
+def test_connections_that_keep_coming_do_not_prolong_a_stop(serve, tmp_path, monkeypatch):
+    """Each once gave the others more time: stops took seconds, and as long as they came often enough."""
+    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
+    for _ in range(5):
+        server = serve("load_app.py:record")
+
+        code, signalled, clients = stop_under_load(server, 0.2, keeps_connection=lambda _: False)
+
+        late = [item for client in clients for item, at in client.sent.items() if at > signalled + 2]
+        assert (code, late) == (0, [])
