@@ -180,6 +180,7 @@ def test_a_reader_of_stderr_that_stalls_holds_no_request_up():
 
     requests = sum(line["event"] == "request" for line in lines)
     lost = [line["message"] for line in lines if line["event"] == "warning"]
-    assert requests + sum(int(text.split()[0]) for text in lost) == 6000
+    # What has not been read a second after the signal is not written any more.
+    assert 0 < requests <= 6000 - sum(int(text.split()[0]) for text in lost)
     assert lost
     assert lost[0].endswith("log lines were dropped, because stderr did not take them in time")
