@@ -133,7 +133,7 @@ class TestErrors:
         assert "POST /call" in path.json["message"]
 
 
-def test_a_large_body_holds_up_nobody_else(serve):
+def test_a_large_body_is_answered_beside_small_ones(serve):
     server = serve("same")
     large = [[number] * 10 for number in range(100_000)]
     done = []

@@ -60,7 +60,7 @@ def test_slow_senders_disturb_nobody_and_leave_nothing(serve, count, secs, inter
         until = time.monotonic() + secs
         while time.monotonic() < until:
             for sender, request in zip(senders, requests, strict=True):
-                # The service has lost patience with some of them.
+                # Some of them have timed out.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     sender.sendall(bytes([next(request, 0)]))
             time.sleep(interval_secs)

@@ -36,7 +36,7 @@ impl ServeHost for PyHost {
     }
 
     fn ready(&self, url: &str) {
-        // An error of the program is no reason to stop.
+        // An error of the program does not stop the service.
         attach(|py| failure::report(py, self.0.call_method1(py, "ready", (url,))));
     }
 

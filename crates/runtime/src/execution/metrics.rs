@@ -60,24 +60,6 @@ impl Metrics {
             ..Self::default()
         }
     }
-
-    /// Add those of another session of the same pipeline. Quantiles are averages, weighted by the number of items.
-    pub fn add(&mut self, other: &Self) {
-        self.total_duration_us += other.total_duration_us;
-        self.overhead_us += other.overhead_us;
-        self.items_in += other.items_in;
-        self.items_out += other.items_out;
-        self.errors += other.errors;
-        self.failures += other.failures;
-        self.retries += other.retries;
-        self.skipped += other.skipped;
-        self.dead_lettered += other.dead_lettered;
-        self.dropped += other.dropped;
-        self.interrupted += other.interrupted;
-        for (node, other) in self.node_metrics.iter_mut().zip(&other.node_metrics) {
-            node.add(other);
-        }
-    }
 }
 
 /// The metrics of one node. Durations are of its calls, in microseconds.
@@ -116,40 +98,6 @@ pub struct NodeMetrics {
     /// Only of the first node of a stage that runs in processes of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerMetrics>,
-}
-
-impl NodeMetrics {
-    #[allow(clippy::cast_precision_loss, reason = "a rounded figure for people")]
-    fn add(&mut self, other: &Self) {
-        let (here, there) = (self.items_in.max(self.items_out) as f64, other.items_in.max(other.items_out) as f64);
-        if there > 0.0 {
-            let average = |ours: &mut f64, theirs: f64| *ours = ours.mul_add(here, theirs * there) / (here + there);
-            average(&mut self.avg_duration_us, other.avg_duration_us);
-            average(&mut self.p50_duration_us, other.p50_duration_us);
-            average(&mut self.p95_duration_us, other.p95_duration_us);
-            average(&mut self.p99_duration_us, other.p99_duration_us);
-            let least = if here > 0.0 { self.min_duration_us } else { f64::INFINITY };
-            self.min_duration_us = other.min_duration_us.min(least);
-            self.max_duration_us = self.max_duration_us.max(other.max_duration_us);
-        }
-        self.items_in += other.items_in;
-        self.items_out += other.items_out;
-        self.errors += other.errors;
-        self.failures += other.failures;
-        self.retries += other.retries;
-        self.skipped += other.skipped;
-        self.dead_lettered += other.dead_lettered;
-        self.interrupted += other.interrupted;
-        self.restarts += other.restarts;
-        self.total_duration_us += other.total_duration_us;
-        self.initialize_duration_us += other.initialize_duration_us;
-        self.queue_wait_us += other.queue_wait_us;
-        self.peak_queue_len = self.peak_queue_len.max(other.peak_queue_len);
-        self.dropped += other.dropped;
-        if let Some(worker) = &other.worker {
-            self.worker.get_or_insert_default().add(worker.clone());
-        }
-    }
 }
 
 /// The metrics of the worker processes of a stage.
@@ -378,34 +326,4 @@ fn micros(nanos: u64) -> f64 {
 #[allow(clippy::cast_precision_loss, reason = "a rounded figure for people")]
 fn average_micros(total: Duration, calls: u64) -> f64 {
     if calls == 0 { 0.0 } else { (total.as_secs_f64() * 1e6 / calls as f64 * 1000.0).round() / 1000.0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(took: &[u64]) -> Metrics {
-        let mut recorder = Recorder::new();
-        for &micros in took {
-            recorder.items_in += 1;
-            recorder.called(Duration::from_micros(micros));
-        }
-        let node = recorder.report("a", "A", "thread");
-        Metrics::of_nodes("p", Duration::from_secs(1), recorder.inside(), vec![node])
-    }
-
-    #[test]
-    fn metrics_of_sessions_are_added_up() {
-        let mut sum = of(&[]);
-
-        sum.add(&of(&[100, 100, 100]));
-        sum.add(&of(&[500]));
-        sum.add(&of(&[]));
-
-        let node = &sum.node_metrics[0];
-        assert_eq!((node.items_in, node.total_duration_us), (4, 800));
-        assert!((node.avg_duration_us - 200.0).abs() < 1.0 && (node.min_duration_us - 100.0).abs() < 1.0);
-        assert!((node.max_duration_us - 500.0).abs() < 5.0);
-        assert_eq!(sum.total_duration_us, 4_000_000);
-    }
 }

@@ -4,4 +4,5 @@ pub(crate) mod call_times;
 pub(crate) mod machine;
 pub(crate) mod measurement;
 pub(crate) mod metrics;
+mod metrics_sum;
 pub(crate) mod progress;
